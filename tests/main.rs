@@ -48,6 +48,8 @@ mod kinds;
 mod limits;
 /// TLS between clients and the proxy.
 mod listener_tls;
+/// Several listeners: Unix sockets, TLS and plugins of each, added and removed by reloads.
+mod listeners;
 /// Connection-based authentication: NTLM and Negotiate.
 mod logins;
 /// The access log, and the rest of the log.

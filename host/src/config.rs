@@ -17,6 +17,7 @@ mod error;
 mod flags;
 mod host_pattern;
 mod include;
+mod listeners;
 mod load;
 mod origins;
 mod plugins;
@@ -46,23 +47,23 @@ pub use direct_rule::{DirectRule, RuleError};
 pub use error::{ConfigError, ConfigErrors};
 pub use flags::Flags;
 pub use host_pattern::HostPattern;
+pub(crate) use listeners::covers;
+pub use listeners::{Endpoint, ListenerConfig, ListenerKind};
 pub use origins::{Origins, PluginPart};
 pub use proxy_py::ProxyPyFlags;
 pub(crate) use suggestion::closest;
 
 pub use value::{
-    Backlog, Bounded, ByteLen, Bytes, HeaderName, HeaderNames, Hostname, LogLevel, OpenFileLimit,
-    Port, Seconds, UrlPath, ValueError, WorkerCount,
+    Backlog, Bounded, ByteLen, Bytes, FileMode, HeaderName, HeaderNames, Hostname, LogLevel,
+    OpenFileLimit, Port, Seconds, UrlPath, ValueError, WorkerCount,
 };
 pub use web_server::{PacConfig, StaticFilesConfig, Symlinks, WebServerConfig};
 
 /// All settings. [`Config::default`] is the configuration without flags and file.
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// The host to listen on: an IP literal without brackets, or a name that is resolved at start. Default `::1`.
-    pub hostname: String,
-    /// TCP port to listen on; 0 lets the system choose. Default 8899.
-    pub port: u16,
+    /// Where clients connect; at least one. Default: `::1`, port 8899.
+    pub listeners: Vec<ListenerConfig>,
     /// Worker threads. Default: the number of cores.
     pub num_workers: NonZeroUsize,
     /// Connections that may wait to be accepted, as given to listen(2); the kernel may lower it. Default 4096.
@@ -265,11 +266,9 @@ pub enum Resolver {
     System,
 }
 
-/// TLS with clients and upstreams.
+/// TLS with clients and upstreams. The certificates of listeners are in [`ListenerConfig`].
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct TlsConfig {
-    /// Certificate and key of the listeners. Default: none, clients connect without TLS.
-    pub listener: Option<KeyPairFiles>,
     /// TLS with origins and parent proxies.
     pub upstream: UpstreamTls,
     /// Write session secrets to the file that the environment variable SSLKEYLOGFILE names. Default: no.

@@ -69,7 +69,7 @@ pub(crate) fn begin(
         return;
     }
     let claimable = generation.chain.has_protocols().then(facts);
-    let is_http_already = generation.tls_listener.is_none() && claimable.is_none();
+    let is_http_already = generation.tls_listener().is_none() && claimable.is_none();
     let has_observers = !generation.chain.is_empty() || generation.events.has_subscribers();
     let end = has_observers.then(|| {
         Rc::new(ClientEnd {
@@ -107,7 +107,7 @@ async fn find_protocol(
     mut connection: Connection,
     ends: Ends,
 ) {
-    let transport = match &generation.tls_listener {
+    let transport = match generation.tls_listener() {
         None => Transport::Plain(socket),
         Some(tls) => {
             let limit = generation.config.timeouts.header_read;
@@ -192,7 +192,8 @@ async fn serve_http2(transport: Transport, connection: Connection, ends: Ends) {
     let on_stream = |channel| {
         tokio::task::spawn_local(serve_stream(channel, Rc::clone(&connection)));
     };
-    let is_draining = || worker.is_draining();
+    let current = Rc::clone(&connection.current);
+    let is_draining = || current.is_draining();
     let serving = http2::server::serve(
         transport,
         &options,
@@ -229,7 +230,7 @@ fn http2_options(connection: &Connection) -> ServerOptions {
             Some(_) => RequestTargets::Origin,
             None => RequestTargets::Absolute {
                 default_scheme: Scheme::Http,
-                answers_https: generation.web.is_some(),
+                answers_https: generation.web().is_some(),
             },
         },
         max_concurrent_streams: limits.max_concurrent_streams,
@@ -285,13 +286,14 @@ async fn serve_own_tunnel(
     connection: Connection,
     ends: Ends,
 ) {
+    let generation = connection.current.get();
+    let tls = generation.tls_listener_at(tunnel.port);
     let mut connection = Connection {
         own_tunnel: Some(tunnel),
         is_http2: false,
         ..connection
     };
-    let generation = connection.current.get();
-    let Some(tls) = &generation.tls_listener else {
+    let Some(tls) = tls else {
         tokio::task::spawn_local(serve_http1(stream, connection, ends));
         return;
     };
@@ -377,9 +379,9 @@ async fn has_another_request(
     connection: &Connection,
     pinned: Option<&Rc<Pinned>>,
 ) -> bool {
-    let idle = connection.current.get().config.timeouts.client_idle;
-    let worker = &connection.worker;
-    let mut waiting = std::pin::pin!(stream.wait_for_bytes(idle, || worker.is_draining()));
+    let current = &connection.current;
+    let idle = current.get().config.timeouts.client_idle;
+    let mut waiting = std::pin::pin!(stream.wait_for_bytes(idle, || current.is_draining()));
     std::future::poll_fn(|cx| match (waiting.as_mut().poll(cx), pinned) {
         (Poll::Ready(waited), _) => Poll::Ready(waited.unwrap_or(false)),
         (Poll::Pending, Some(pinned)) => pinned.poll_closed(cx).map(|()| false),

@@ -12,6 +12,7 @@ mod control;
 mod drain;
 mod heartbeats;
 mod listen;
+mod listeners;
 mod notify;
 mod observe;
 mod overview;
@@ -21,6 +22,7 @@ mod requester;
 mod requests;
 mod restart;
 mod signals;
+mod socket_file;
 
 use std::io;
 use std::net::SocketAddr;
@@ -36,7 +38,7 @@ use crate::config::{Config, ConfigErrors};
 use crate::control::socket::{ControlSocket, ControlSocketError};
 use crate::generation::{self, Generation, Problems};
 use crate::handover::Handover;
-use crate::listener::Listener;
+use crate::listener::Sockets;
 use crate::plugins::call::Visible;
 use crate::plugins::marks::{self, Role};
 use crate::plugins::statistics;
@@ -47,12 +49,13 @@ use crate::worker_context::Tally;
 use control::Control;
 use drain::{Drain, Drained, STOP_LIMIT};
 use heartbeats::Heartbeats;
-use listen::listen;
+use listeners::Listeners;
 use notify::Notifier;
 use observe::Observer;
 use overview::{Overview, ReportTo};
 use reload::Generations;
 use requests::{Request, Requests};
+pub use socket_file::SocketFileError;
 
 /// How often replaced generations are checked for users.
 const CHECK_UNUSED: Duration = Duration::from_millis(200);
@@ -69,23 +72,40 @@ pub enum StartError {
     Problems(#[from] Problems),
     /// The host name does not resolve.
     #[error(
-        "--hostname {hostname}: {source}; specify an address of this machine, such as ::1, 127.0.0.1, :: or 0.0.0.0"
+        "{hostname}: {source}; specify an address of this machine, such as ::1, 127.0.0.1, :: or 0.0.0.0"
     )]
     Hostname {
-        /// As configured.
+        /// The setting, as written.
         hostname: String,
         /// The resolver's error.
         source: io::Error,
     },
     /// The address cannot be bound.
-    #[error("cannot listen on {address}: {source}; {remedy}")]
+    #[error("{place}cannot listen on {address}: {source}; {remedy}")]
     Listen {
+        /// Where the listener is written, with a colon; empty for the first one.
+        place: String,
         /// The address.
         address: SocketAddr,
         /// The system's error.
         source: io::Error,
         /// How to fix it.
-        remedy: &'static str,
+        remedy: String,
+    },
+    /// A Unix socket cannot be bound.
+    #[error(transparent)]
+    SocketFile(#[from] SocketFileError),
+    /// Two listeners have the same address.
+    #[error(
+        "{origin}: {address} is already an address of another listener ({other}); give one of them another port"
+    )]
+    Shared {
+        /// The address.
+        address: SocketAddr,
+        /// Where the listener is written.
+        origin: String,
+        /// Where the other one is.
+        other: String,
     },
     /// The configured control socket cannot be made.
     #[cfg(unix)]
@@ -101,10 +121,10 @@ impl StartError {
     pub fn is_configuration(&self) -> bool {
         match self {
             Self::Problems(problems) => problems.is_configuration(),
-            Self::Hostname { .. } => true,
+            Self::Hostname { .. } | Self::Shared { .. } => true,
             #[cfg(unix)]
             Self::ControlSocket(_) => false,
-            Self::Listen { .. } | Self::Worker(_) => false,
+            Self::Listen { .. } | Self::SocketFile(_) | Self::Worker(_) => false,
         }
     }
 }
@@ -122,7 +142,7 @@ pub fn run(config: Config, source: ConfigSource, log: LogSink) -> Result<(), Sta
     observe::prepare_start(&config);
     let generation = Arc::new(generation::build(config, None)?);
     announce(&generation);
-    let (addresses, listeners) = listen(&generation.config)?;
+    let listeners = Listeners::bind(&generation)?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build_local(tokio::runtime::LocalOptions::default())
@@ -130,8 +150,10 @@ pub fn run(config: Config, source: ConfigSource, log: LogSink) -> Result<(), Sta
     // Removed at the end of the drain and of the plugins, so that `proxy status` shows both.
     #[cfg(unix)]
     let socket = {
-        let port = first_port(&listeners).map_err(StartError::Worker)?;
-        ControlSocket::open(&generation.config.server.control_socket, port)?
+        ControlSocket::open(
+            &generation.config.server.control_socket,
+            listeners.first_port(),
+        )?
     };
     let mut server = Server::start(generation, source, listeners, log, notifier)?;
     let (commands, received) = mpsc::unbounded_channel();
@@ -140,6 +162,7 @@ pub fn run(config: Config, source: ConfigSource, log: LogSink) -> Result<(), Sta
         let _context = runtime.enter();
         Requests::listen(received).map_err(StartError::Worker)?
     };
+    let addresses = server.generations.listeners.shown();
     server.overview.set_listeners(&addresses);
     #[cfg(unix)]
     if let Some(socket) = &socket {
@@ -152,7 +175,6 @@ pub fn run(config: Config, source: ConfigSource, log: LogSink) -> Result<(), Sta
     for address in &addresses {
         tracing::info!("Started server on {address}");
     }
-    server.addresses = addresses;
     server.notify_ready();
     let outcome = runtime.block_on(server.serve(&mut requests));
     let drained = runtime.block_on(server.drain(&mut requests));
@@ -161,15 +183,6 @@ pub fn run(config: Config, source: ConfigSource, log: LogSink) -> Result<(), Sta
     // What was counted, now that nothing more is.
     statistics::report();
     outcome
-}
-
-/// The port of the first listener that has one.
-#[cfg(unix)]
-fn first_port(listeners: &[Vec<Listener>]) -> io::Result<Option<u16>> {
-    let first = listeners.iter().flatten().next();
-    first
-        .map(|first| first.local_addr().map(|address| address.port()))
-        .transpose()
 }
 
 /// Logs warnings about a new generation, and its plugins.
@@ -188,14 +201,13 @@ fn announce(generation: &Generation) {
 /// The running proxy, as the thread that waits for signals uses it.
 struct Server {
     workers: usize,
-    /// Where it listens, as the log shows it.
-    addresses: Vec<String>,
     notifier: Notifier,
     /// `None` without a watchdog.
     heartbeats: Option<Heartbeats>,
     /// The number of workers that have not ended.
     running: usize,
     generations: Generations,
+    sockets: Arc<Sockets>,
     /// Takes connections from workers that are stuck in a plugin. `None` with a single worker.
     handover: Option<Arc<Handover>>,
     observer: Arc<Observer>,
@@ -214,20 +226,17 @@ impl Server {
     fn start(
         generation: Arc<Generation>,
         source: ConfigSource,
-        listeners: Vec<Vec<Listener>>,
+        listeners: Listeners,
         log: LogSink,
         notifier: Notifier,
     ) -> Result<Self, StartError> {
-        let workers = listeners.len();
+        let workers = generation.config.num_workers.get();
         let watchdog = notifier.watchdog();
         let (heartbeats, heartbeat) = watchdog
             .map(|limit| Heartbeats::new(workers, limit))
             .unzip();
-        let handover = match workers {
-            1 => None,
-            _ => Some(Handover::new(&listeners).map_err(StartError::Worker)?),
-        };
-        let handover = handover.map(Arc::new);
+        let sockets = Arc::clone(&listeners.sockets);
+        let handover = (workers > 1).then(|| Arc::new(Handover::new(Arc::clone(&sockets))));
         let observer = Arc::new(Observer::new(workers, handover.clone()));
         let (stage, _) = watch::channel(ShutdownStage::Serving);
         let report_to: Vec<watch::Sender<ReportTo>> =
@@ -237,13 +246,19 @@ impl Server {
         let (ended, endings) = mpsc::unbounded_channel();
         let (switched, switches) = mpsc::unbounded_channel();
         let (drain_reports, reports) = mpsc::unbounded_channel();
+        let generations = Generations::new(
+            Arc::clone(&generation),
+            source,
+            Arc::clone(&observer),
+            listeners,
+        );
         let mut server = Self {
             workers,
-            addresses: Vec::new(),
             notifier,
             heartbeats,
             running: workers,
-            generations: Generations::new(Arc::clone(&generation), source, Arc::clone(&observer)),
+            generations,
+            sockets,
             handover,
             observer,
             stage,
@@ -254,10 +269,10 @@ impl Server {
             log,
         };
         let (ready, ready_workers) = std::sync::mpsc::channel();
-        for (number, (listeners, report_to)) in listeners.into_iter().zip(reporters).enumerate() {
+        for (number, report_to) in reporters.into_iter().enumerate() {
             let start = WorkerStart {
                 number,
-                listeners,
+                sockets: Arc::clone(&server.sockets),
                 handover: server.handover.clone(),
                 generations: server.generations.subscribe(),
                 switched: switched.clone(),
@@ -305,6 +320,7 @@ impl Server {
                 reloaded = self.generations.reloaded() => {
                     if let Some(generation) = reloaded {
                         announce(&generation);
+                        self.overview.set_listeners(&self.generations.listeners.shown());
                         self.observer.follow(&generation);
                     }
                     self.notify_reloaded();
@@ -328,7 +344,7 @@ impl Server {
     /// Notifies the service manager that the proxy serves.
     fn notify_ready(&self) {
         let (number, workers) = (self.generations.number(), self.workers);
-        let addresses = self.addresses.join(", ");
+        let addresses = self.generations.listeners.shown().join(", ");
         self.notifier.ready(&format!(
             "Serving on {addresses}; {workers} workers, generation {number}"
         ));
@@ -383,6 +399,8 @@ impl Server {
     }
 
     fn enter(&self, stage: ShutdownStage) {
+        // The kernel refuses connections once the workers have closed theirs.
+        self.sockets.close();
         if let Some(handover) = &self.handover {
             handover.close();
         }

@@ -1,4 +1,4 @@
-//! TLS with clients of the proxy itself (`--cert-file`, `--key-file`).
+//! TLS with clients of the proxy itself (`--cert-file`, `--key-file`, and those of further listeners).
 //!
 //! HTTP/1.1 or HTTP/2 by ALPN. A client that speaks plain HTTP gets a plain HTTP error. Certificate and key are
 //! reloaded on SIGHUP; open connections keep theirs.
@@ -32,10 +32,9 @@ const BEGINNING: usize = 1024;
 /// What to do with a client that speaks HTTP without TLS.
 const AS_HTTPS_PROXY: &str = "set the proxy URL to https://, not http://";
 
-/// The server side of TLS for clients of the proxy, shared by all workers.
+/// The server side of TLS for the clients of a listener, shared by all workers.
 #[derive(Debug)]
 pub(crate) struct TlsListener {
-    tls: Arc<ServerTls>,
     config: Arc<ServerConfig>,
 }
 
@@ -50,14 +49,8 @@ impl TlsListener {
         let resolver = Arc::new(SingleCertAndKey::from(key_pair));
         let config = tls.config(Protocols::Any, resolver, tls.tickets());
         Ok(Self {
-            tls: Arc::clone(tls),
             config: Arc::new(config),
         })
-    }
-
-    /// The part that the next generation reuses.
-    pub(crate) fn tls(&self) -> &Arc<ServerTls> {
-        &self.tls
     }
 
     fn config(&self) -> Arc<ServerConfig> {

@@ -136,11 +136,7 @@ pub(crate) fn idle(
 ) -> Option<Upstream> {
     // Connections to parents are for any host, and calls of plugins may lead here; dialling reports the loop.
     if !route.may_lead_back
-        && own::is_named(
-            &connector.learned.own_addresses,
-            route.connect_host(),
-            route.port,
-        )
+        && own::is_named(&connector.own_addresses, route.connect_host(), route.port)
     {
         return None;
     }
@@ -295,7 +291,7 @@ fn dialer(connector: &Connector) -> Dialer<'_> {
         resolver: &connector.resolver,
         tls: &connector.tls,
         deadlines: &connector.learned.deadlines,
-        own_addresses: &connector.learned.own_addresses,
+        own_addresses: &connector.own_addresses,
         handshakes: &connector.learned.handshakes,
         head_limits: connector.config.limits.head(),
         read_len: connector.config.limits.server_read_len,

@@ -7,33 +7,40 @@
 //! A panic in the task of a connection loses that connection only. A panic in an essential task, such as the one that
 //! accepts connections, ends the run of the worker: open connections are aborted and counted, and the worker can be
 //! restarted with the same listeners.
+//!
+//! Each listener of the worker has a [`Current`] generation of its own, with its TLS and its plugins. The task that accepts
+//! on a listener passes that on to `connection::begin` with each socket; a connection that the worker takes over from
+//! another one has the id of its listener, by which its `Current` is found. `begin` finds the kind and the other settings
+//! of the listener in `current.get().listener().config`.
 
 use std::any::Any;
-use std::future::pending;
+use std::cell::{Cell, RefCell};
+use std::future::{pending, poll_fn};
 use std::io;
 use std::net::SocketAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::rc::Rc;
 use std::sync::{Arc, mpsc};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use tokio::net::TcpStream;
 use tokio::sync::mpsc::UnboundedSender;
 use tokio::sync::watch;
-use tokio::task::JoinSet;
+use tokio::task::{AbortHandle, JoinSet};
 
 use crate::connection;
-use crate::generation::{Current, Generation, WorkerGeneration};
+use crate::generation::{Current, Generation, WorkerGeneration, WorkerParts};
 use crate::handover::Handover;
 use crate::held;
 use crate::in_flight::{KindCounts, OpenExchange};
-use crate::listener::{AsyncListener, Listener};
+use crate::listener::{Accepted, AsyncListener, ListenerId, Sockets};
 use crate::open_files;
 use crate::plugins::call::Visible;
 use crate::plugins::marks::Role;
 use crate::plugins::statistics;
 use crate::telemetry::{self, LogSink};
-use crate::upstream::{Learned, pressure};
+use crate::upstream::{Connector, Learned, pressure};
 use crate::worker_context::{AbortReason, Tally, WorkerContext};
 
 /// The number of long exchanges that a draining worker names.
@@ -57,15 +64,39 @@ const MAX_BLOCKING_THREADS: usize = 16;
 struct Worker {
     context: Rc<WorkerContext>,
     learned: Rc<Learned>,
+    number: usize,
+    sockets: Arc<Sockets>,
+    /// What the listeners share in the current generation.
+    parts: RefCell<WorkerParts>,
+    /// The number of the current generation.
+    generation: Cell<u64>,
+    listeners: RefCell<Vec<OpenListener>>,
+}
+
+/// A listener on which a worker accepts.
+#[derive(Debug)]
+struct OpenListener {
+    id: ListenerId,
+    /// Used by all connections that it accepts.
     current: Rc<Current>,
+    /// One for each address.
+    accepting: Vec<Accepting>,
+}
+
+/// A socket on which a task accepts.
+#[derive(Debug)]
+struct Accepting {
+    /// `None` once the listener is removed: the descriptor is closed at that moment, not when the task ends.
+    socket: Rc<RefCell<Option<AsyncListener>>>,
+    task: AbortHandle,
 }
 
 /// What a worker needs to start, or to restart after a panic.
 #[derive(Debug)]
 pub(crate) struct WorkerStart {
     pub(crate) number: usize,
-    /// Each run duplicates the descriptors. Empty once the worker drains.
-    pub(crate) listeners: Vec<Listener>,
+    /// Each run duplicates the descriptors of the worker.
+    pub(crate) sockets: Arc<Sockets>,
     /// Connections of stuck workers. `None` with a single worker, or without plugins.
     pub(crate) handover: Option<Arc<Handover>>,
     /// The current generation, and each later one.
@@ -189,14 +220,9 @@ async fn serve(
     });
     let context = Rc::clone(&worker.context);
     tasks.spawn_local(async move { context.write_access_log().await });
-    for listener in &start.listeners {
-        let listener = listener.try_clone()?.into_async()?;
-        tasks.spawn_local(Rc::clone(worker).accept(listener, start.stage.clone()));
-    }
-    let (generations, switched) = (start.generations.clone(), start.switched.clone());
-    tasks.spawn_local(Rc::clone(worker).switch_generations(start.number, generations, switched));
+    worker.open_listeners(start, &mut tasks)?;
     let (reporter, report_to) = (Rc::clone(worker), start.report_to.clone());
-    tasks.spawn_local(reporter.report(start.number, report_to));
+    tasks.spawn_local(reporter.report(report_to));
     if let Some(handover) = start.handover.clone() {
         let (taker, number, stage) = (Rc::clone(worker), start.number, start.stage.clone());
         tasks.spawn_local(async move { taker.take_over(&handover, number, stage).await });
@@ -208,9 +234,18 @@ async fn serve(
         // The server may have given up because another worker failed.
         let _ = ready.send(());
     }
-    tokio::select! {
-        panic = first_panic(&mut tasks) => resume_unwind(panic),
-        () = worker.drained(start) => Ok(()),
+    let mut generations = start.generations.clone();
+    let mut drained =
+        std::pin::pin!(worker.drained(start.stage.clone(), start.drain_reports.clone()));
+    loop {
+        tokio::select! {
+            panic = first_panic(&mut tasks) => resume_unwind(panic),
+            () = &mut drained => return Ok(()),
+            Ok(()) = generations.changed() => {
+                let generation = Arc::clone(&generations.borrow_and_update());
+                worker.switch(&generation, start, &mut tasks);
+            }
+        }
     }
 }
 
@@ -236,57 +271,117 @@ impl Worker {
     /// A worker for the calling thread.
     fn new(start: &mut WorkerStart) -> io::Result<Rc<Self>> {
         let context = WorkerContext::new(start.log.clone());
-        let listeners = start.listeners.iter();
-        let own_addresses = listeners
-            .map(Listener::local_addr)
-            .collect::<io::Result<_>>()?;
         // A restarted worker may already have used the newest one.
         let has_changed = start.generations.has_changed().unwrap_or(false);
         let generation = Arc::clone(&start.generations.borrow_and_update());
         let number = generation.number;
-        let learned = Learned::new(&generation.config, &context.deadlines, own_addresses);
-        let generation = WorkerGeneration::new(&generation, &context, &learned, None)?;
+        let learned = Learned::new(&generation.config, &context.deadlines);
+        let parts = parts(&generation, start, &context, &learned, None)?;
         let worker = Self {
             context,
             learned,
-            current: Current::new(Rc::clone(&generation)),
+            number: start.number,
+            sockets: Arc::clone(&start.sockets),
+            parts: RefCell::new(parts),
+            generation: Cell::new(number),
+            listeners: RefCell::default(),
         };
-        worker.activate(generation);
+        worker.follow(&generation);
         if has_changed {
             report_switched(&start.switched, start.number, number);
         }
         Ok(Rc::new(worker))
     }
 
-    /// Switches to each new generation.
-    async fn switch_generations(
-        self: Rc<Self>,
-        number: usize,
-        mut generations: watch::Receiver<Arc<Generation>>,
-        switched: UnboundedSender<Switched>,
+    /// Switches to a new generation, and begins or ends to accept on the listeners that it adds or removes.
+    fn switch(
+        self: &Rc<Self>,
+        generation: &Arc<Generation>,
+        start: &WorkerStart,
+        tasks: &mut JoinSet<()>,
     ) {
-        while generations.changed().await.is_ok() {
-            let generation = Arc::clone(&generations.borrow_and_update());
-            let before = self.current.get();
-            let made =
-                WorkerGeneration::new(&generation, &self.context, &self.learned, Some(&*before));
-            match made {
-                Ok(made) => self.activate(made),
-                Err(error) => tracing::error!(
-                    %error,
-                    "a worker cannot switch to generation {}: it keeps generation {}",
-                    generation.number,
-                    before.number
-                ),
+        let before = Rc::clone(&self.parts.borrow().connector);
+        let made = parts(
+            generation,
+            start,
+            &self.context,
+            &self.learned,
+            Some(&before),
+        );
+        let opened = made.and_then(|made| {
+            self.parts.replace(made);
+            self.generation.set(generation.number);
+            self.follow(generation);
+            self.open_listeners(start, tasks)
+        });
+        if let Err(error) = opened {
+            tracing::error!(
+                %error,
+                "a worker cannot switch to generation {}: it keeps generation {}",
+                generation.number,
+                self.generation.get()
+            );
+        }
+        report_switched(&start.switched, self.number, generation.number);
+    }
+
+    /// Uses this generation for the listeners that there are, and drains the connections of those that it removes.
+    fn follow(&self, generation: &Arc<Generation>) {
+        held::set_limit(generation.config.limits.max_buffer_total);
+        self.learned.set_limits(&generation.config);
+        let parts = self.parts.borrow();
+        let mut listeners = self.listeners.borrow_mut();
+        let mut before = std::mem::take(&mut *listeners);
+        for (position, part) in generation.listeners.iter().enumerate() {
+            let known = before.iter().position(|known| known.id == part.id);
+            let known = known.map(|known| before.swap_remove(known));
+            let current = known.as_ref().map(|known| &*known.current);
+            let made = WorkerGeneration::new(generation, position, &parts, current);
+            if position == 0 {
+                made.install_caller();
             }
-            report_switched(&switched, number, generation.number);
+            listeners.push(match known {
+                Some(known) => {
+                    known.current.replace(made);
+                    known
+                }
+                None => OpenListener {
+                    id: part.id,
+                    current: Current::new(made),
+                    accepting: Vec::new(),
+                },
+            });
+        }
+        drop((parts, listeners));
+        self.remove(before, generation);
+    }
+
+    /// Accepts nothing more on these listeners than what is queued already, and drains their connections.
+    fn remove(&self, removed: Vec<OpenListener>, generation: &Generation) {
+        let kept: Vec<ListenerId> = generation.listeners.iter().map(|part| part.id).collect();
+        for accepting in removed.iter().flat_map(|removed| &removed.accepting) {
+            drop(accepting.socket.take());
+            accepting.task.abort();
+        }
+        for listener in self.sockets.take_removed(self.number, &kept) {
+            let mut owners = removed.iter();
+            let Some(owner) = owners.find(|owner| owner.id == listener.id) else {
+                continue;
+            };
+            // Closing the socket resets the connections that the kernel has accepted on it.
+            while let Ok(accepted) = listener.accept_queued() {
+                self.adopt(accepted, &owner.current);
+            }
+        }
+        if !removed.is_empty() {
+            removed.iter().for_each(|removed| removed.current.remove());
+            self.context.deadlines.wake_all();
         }
     }
 
     /// Reports on each request, and publishes what was counted of plugins.
     async fn report(
         self: Rc<Self>,
-        number: usize,
         mut report_to: watch::Receiver<Option<UnboundedSender<WorkerReport>>>,
     ) {
         while report_to.changed().await.is_ok() {
@@ -295,7 +390,7 @@ impl Worker {
             };
             statistics::publish();
             let report = WorkerReport {
-                worker: number,
+                worker: self.number,
                 connections: self.context.connections(),
                 in_flight: self.context.in_flight.open(),
             };
@@ -304,16 +399,38 @@ impl Worker {
         }
     }
 
-    fn activate(&self, generation: Rc<WorkerGeneration>) {
-        held::set_limit(generation.config.limits.max_buffer_total);
-        self.learned.set_limits(&generation.config);
-        generation.install_caller();
-        self.current.replace(generation);
+    /// Accepts on the listeners on which it does not yet.
+    fn open_listeners(
+        self: &Rc<Self>,
+        start: &WorkerStart,
+        tasks: &mut JoinSet<()>,
+    ) -> io::Result<()> {
+        let mut opened = self.listeners.borrow_mut();
+        let new = opened.iter().filter(|known| known.accepting.is_empty());
+        let new: Vec<ListenerId> = new.map(|known| known.id).collect();
+        if new.is_empty() {
+            return Ok(());
+        }
+        for listener in self.sockets.of(self.number)? {
+            let Some(open) = opened
+                .iter_mut()
+                .find(|open| open.id == listener.id && new.contains(&open.id))
+            else {
+                continue;
+            };
+            let current = Rc::clone(&open.current);
+            let socket = Rc::new(RefCell::new(Some(listener.into_async()?)));
+            let accept = Rc::clone(self).accept(Rc::clone(&socket), current, start.stage.clone());
+            let task = tasks.spawn_local(accept);
+            open.accepting.push(Accepting { socket, task });
+        }
+        Ok(())
     }
 
     async fn accept(
         self: Rc<Self>,
-        listener: AsyncListener,
+        listener: Rc<RefCell<Option<AsyncListener>>>,
+        current: Rc<Current>,
         mut stage: watch::Receiver<ShutdownStage>,
     ) {
         let mut has_asked = false;
@@ -321,12 +438,12 @@ impl Worker {
             let accepted = tokio::select! {
                 biased;
                 _ = stage.wait_for(|stage| *stage >= ShutdownStage::Draining) => return,
-                accepted = listener.accept() => accepted,
+                accepted = poll_fn(|cx| poll_accept(&listener, cx)) => accepted,
             };
             match accepted {
                 Ok((socket, client)) => {
                     has_asked = false;
-                    self.begin(socket, client);
+                    self.begin(socket, client, &current);
                 }
                 Err(error) if is_about_one_connection(&error) => {}
                 Err(error)
@@ -354,24 +471,40 @@ impl Worker {
         mut stage: watch::Receiver<ShutdownStage>,
     ) {
         loop {
-            let (socket, client) = tokio::select! {
+            let accepted = tokio::select! {
                 biased;
                 _ = stage.wait_for(|stage| *stage >= ShutdownStage::Draining) => return,
                 accepted = handover.next(number) => accepted,
             };
-            match TcpStream::from_std(socket) {
-                Ok(socket) => self.begin(socket, client),
-                Err(error) => {
-                    tracing::warn!(%error, %client, "cannot take over a connection of a stuck worker")
-                }
+            let current = self.current_of(accepted.listener);
+            // None if the listener was removed meanwhile.
+            if let Some(current) = current {
+                self.adopt(accepted, &current);
             }
             // One at a time, so that other workers get some.
             tokio::task::yield_now().await;
         }
     }
 
-    fn begin(self: &Rc<Self>, socket: TcpStream, client: SocketAddr) {
-        let generation = self.current.get();
+    /// The current generation of a listener's connections; `None` if the listener was removed.
+    fn current_of(&self, listener: ListenerId) -> Option<Rc<Current>> {
+        let listeners = self.listeners.borrow();
+        let mut open = listeners.iter();
+        let found = open.find(|open| open.id == listener)?;
+        Some(Rc::clone(&found.current))
+    }
+
+    /// Serves a connection that was accepted elsewhere than on the runtime of this worker.
+    fn adopt(&self, accepted: Accepted, current: &Rc<Current>) {
+        let client = accepted.client;
+        match TcpStream::from_std(accepted.socket) {
+            Ok(socket) => self.begin(socket, client, current),
+            Err(error) => tracing::warn!(%error, %client, "cannot serve an accepted connection"),
+        }
+    }
+
+    fn begin(&self, socket: TcpStream, client: SocketAddr, current: &Rc<Current>) {
+        let generation = current.get();
         let config = &generation.config;
         let limit = config.limits.max_connections;
         if limit > 0 && self.context.connections() >= limit.div_ceil(config.num_workers.get()) {
@@ -381,21 +514,21 @@ impl Worker {
         let number = open_files::number_of(&socket);
         self.learned.pool().report_descriptor(number);
         let open_connection = self.context.open_connection();
-        connection::begin(socket, client, &self.current, open_connection);
+        connection::begin(socket, client, current, open_connection);
     }
 
     /// Waits for the order to drain, and then for the connections to end, or for the order to abort them.
-    async fn drained(&self, start: &mut WorkerStart) {
-        let stage = &mut start.stage;
+    async fn drained(
+        &self,
+        mut stage: watch::Receiver<ShutdownStage>,
+        reports: UnboundedSender<DrainReport>,
+    ) {
         // An error means that the server has ended, which is an order too.
         let _ = stage
             .wait_for(|stage| *stage >= ShutdownStage::Draining)
             .await;
-        // The kernel refuses connections once all listeners are closed.
-        start.listeners.clear();
-        let reports = &start.drain_reports;
         let oldest = self.context.in_flight.oldest(MAX_NAMED);
-        self.report_in_flight(start.number, reports, Some(oldest));
+        self.report_in_flight(&reports, Some(oldest));
         self.context.drain();
         self.learned.pool().clear();
         let ended = async {
@@ -405,10 +538,10 @@ impl Worker {
                 tokio::time::sleep(DRAIN_STEP).await;
                 steps += 1;
                 if steps % STEPS_PER_REPORT == 0 {
-                    self.report_in_flight(start.number, reports, None);
+                    self.report_in_flight(&reports, None);
                 }
             }
-            self.report_in_flight(start.number, reports, None);
+            self.report_in_flight(&reports, None);
         };
         let has_stopped = tokio::select! {
             biased;
@@ -424,16 +557,51 @@ impl Worker {
 impl Worker {
     fn report_in_flight(
         &self,
-        worker: usize,
         reports: &UnboundedSender<DrainReport>,
         oldest: Option<Vec<OpenExchange>>,
     ) {
         // The server may have ended.
         let _ = reports.send(DrainReport {
-            worker,
+            worker: self.number,
             in_flight: self.context.in_flight.open(),
             oldest,
         });
+    }
+}
+
+/// What the listeners of a worker share in this generation.
+fn parts(
+    generation: &Generation,
+    start: &WorkerStart,
+    worker: &Rc<WorkerContext>,
+    learned: &Rc<Learned>,
+    before: Option<&Connector>,
+) -> io::Result<WorkerParts> {
+    let (mut own_addresses, mut ports) = (Vec::new(), Vec::new());
+    let is_current = |id: ListenerId| generation.listeners.iter().any(|part| part.id == id);
+    start.sockets.each(start.number, |listener| {
+        if is_current(listener.id)
+            && let Ok(Some(address)) = listener.local_addr()
+        {
+            own_addresses.push(address);
+            ports.push((listener.id, address.port()));
+        }
+    });
+    Ok(WorkerParts {
+        worker: Rc::clone(worker),
+        connector: generation.connector(learned, own_addresses, before)?,
+        ports: ports.into(),
+    })
+}
+
+/// The next connection of a listener; pending forever once it is removed.
+fn poll_accept(
+    listener: &RefCell<Option<AsyncListener>>,
+    cx: &mut Context<'_>,
+) -> Poll<io::Result<(TcpStream, SocketAddr)>> {
+    match &*listener.borrow() {
+        Some(listener) => listener.poll_accept(cx),
+        None => Poll::Pending,
     }
 }
 
@@ -454,6 +622,7 @@ fn is_about_one_connection(error: &io::Error) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::listener::Listener;
     use std::io::{Read, Write};
     use std::net::TcpStream;
     use std::sync::atomic::{AtomicBool, Ordering};
@@ -465,9 +634,12 @@ mod tests {
     fn start(listener: std::net::TcpListener) -> (WorkerStart, watch::Sender<ShutdownStage>) {
         let generation = generation::build(Config::default(), None).unwrap();
         let (stage, stages) = watch::channel(ShutdownStage::Serving);
+        let sockets = Sockets::new(1);
+        let id = generation.listeners[0].id;
+        sockets.add(vec![vec![Listener::tcp(id, listener).unwrap()]]);
         let start = WorkerStart {
             number: 0,
-            listeners: vec![Listener::new(listener).unwrap()],
+            sockets: Arc::new(sockets),
             handover: None,
             generations: watch::Sender::new(Arc::new(generation)).subscribe(),
             switched: tokio::sync::mpsc::unbounded_channel().0,
@@ -486,6 +658,7 @@ mod tests {
         let listener = std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap();
         let address = listener.local_addr().unwrap();
         let (mut start, stage) = start(listener);
+        let sockets = Arc::clone(&start.sockets);
         let worker = thread::spawn(move || {
             let first = run_with(&mut start, |worker, tasks| {
                 let context = Rc::clone(&worker.context);
@@ -507,6 +680,7 @@ mod tests {
         let mut response = String::new();
         client.read_to_string(&mut response).unwrap();
         assert!(response.starts_with("HTTP/1.1 "), "{response}");
+        sockets.close();
         stage.send_replace(ShutdownStage::Draining);
         let (first, second) = worker.join().unwrap();
         let WorkerEnd::Panicked(panic, tally) = first else {

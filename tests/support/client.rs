@@ -5,6 +5,9 @@
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
+use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -39,9 +42,19 @@ impl Client {
         stream
             .set_nodelay(true)
             .expect("a TCP socket has this option");
+        Client::over(stream)
+    }
+
+    /// Connects to a Unix socket.
+    pub(crate) fn connect_unix(path: &Path) -> Client {
+        let stream = UnixStream::connect(path).expect("the proxy accepts");
+        Client::over(TcpStream::from(OwnedFd::from(stream)))
+    }
+
+    fn over(stream: TcpStream) -> Client {
         stream
             .set_write_timeout(Some(HANG))
-            .expect("a TCP socket has this option");
+            .expect("a socket has this option");
         Client {
             stream,
             received: Vec::new(),

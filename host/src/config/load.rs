@@ -15,6 +15,7 @@ use std::time::Duration;
 use super::document::{Files, Node, Place};
 use super::error::{ConfigError, ConfigErrors, position};
 use super::flags::NotText;
+use super::listeners::Listeners;
 use super::settings::{
     DnsSettings, HostTimeoutsSettings, InterceptionSettings, LimitsSettings, Settings,
     TimeoutsSettings, TlsSettings,
@@ -24,8 +25,8 @@ use super::value::{ByteLen, HeaderName, Seconds};
 use super::web_server::web_server;
 use super::{
     ClientCertificate, CompatibilityConfig, Config, ControlSocketConfig, DnsConfig, Flags,
-    HostTimeouts, InterceptionConfig, KeyPairFiles, Limits, LogConfig, Origins, PluginEntry,
-    ServerConfig, Timeouts, TlsConfig, UpstreamTls, environment, include, plugins,
+    HostTimeouts, InterceptionConfig, KeyPairFiles, Limits, ListenerConfig, LogConfig, Origins,
+    PluginEntry, ServerConfig, Timeouts, TlsConfig, UpstreamTls, environment, include, plugins,
 };
 use crate::plain_file;
 
@@ -44,7 +45,9 @@ impl Config {
 
 impl Default for Config {
     fn default() -> Self {
-        config(Settings::default(), Vec::new(), Arc::default())
+        let settings = Settings::default();
+        let first = ListenerConfig::first(&settings.hostname, settings.port, None);
+        config(settings, Vec::new(), vec![first], Arc::default())
     }
 }
 
@@ -155,10 +158,42 @@ impl Sources {
         let plugins = plugins
             .map_err(|error| errors.push(error))
             .unwrap_or_default();
+        let listeners = Listeners {
+            hostname: &settings.hostname,
+            port: settings.port,
+            has_first: ["hostname", "port"]
+                .iter()
+                .any(|key| self.origins.document.find(key).is_some()),
+            key_pair: listener_key_pair(&settings.tls),
+            further: &settings.listeners,
+        };
+        let listeners = self.listeners(listeners);
+        let listeners = listeners
+            .map_err(|faults| errors.extend(faults))
+            .unwrap_or_default();
         if !errors.is_empty() {
             return Err(ConfigErrors::new(errors));
         }
-        Ok(config(settings, plugins, Arc::clone(&self.origins)))
+        Ok(config(
+            settings,
+            plugins,
+            listeners,
+            Arc::clone(&self.origins),
+        ))
+    }
+
+    fn listeners(&self, listeners: Listeners<'_>) -> Result<Vec<ListenerConfig>, Vec<ConfigError>> {
+        let origin = |index: usize| {
+            let table = format!("listeners[{index}]");
+            self.place(&self.origins.document.find_nearest(&table).place)
+        };
+        listeners.checked(origin).map_err(|faults| {
+            let errors = faults.into_iter().map(|fault| {
+                let key = fault.key.trim_end_matches('.');
+                self.origins.of_setting(key, fault.reason)
+            });
+            errors.collect()
+        })
     }
 
     /// Some of these are given, others are not.
@@ -225,13 +260,17 @@ fn lay(below: &mut Node, over: Node) {
     below.merge(over);
 }
 
-fn config(settings: Settings, plugins: Vec<PluginEntry>, origins: Arc<Origins>) -> Config {
+fn config(
+    settings: Settings,
+    plugins: Vec<PluginEntry>,
+    listeners: Vec<ListenerConfig>,
+    origins: Arc<Origins>,
+) -> Config {
     let timeouts = timeouts(settings.timeout, &settings.timeouts);
     Config {
         plugins,
         basic_auth: settings.basic_auth,
-        hostname: settings.hostname.0,
-        port: settings.port.0 as u16,
+        listeners,
         num_workers: NonZeroUsize::new(settings.num_workers.0).unwrap_or_else(number_of_cores),
         backlog: settings.backlog.0 as u32,
         plugin_dirs: [settings.plugin_dirs, dirs_beside_executable()].concat(),
@@ -291,16 +330,18 @@ fn control_socket(path: Option<PathBuf>) -> ControlSocketConfig {
     }
 }
 
+fn listener_key_pair(file: &TlsSettings) -> Option<KeyPairFiles> {
+    let (cert_file, key_file) = (file.cert_file.clone(), file.key_file.clone());
+    let pair = cert_file.zip(key_file);
+    pair.map(|(cert_file, key_file)| KeyPairFiles {
+        cert_file,
+        key_file,
+    })
+}
+
 fn tls(file: TlsSettings) -> TlsConfig {
-    let (cert_file, key_file) = (file.cert_file, file.key_file);
     let client_certificates = file.upstream.client_certificates.into_iter();
     TlsConfig {
-        listener: cert_file
-            .zip(key_file)
-            .map(|(cert_file, key_file)| KeyPairFiles {
-                cert_file,
-                key_file,
-            }),
         upstream: UpstreamTls {
             extra_ca_files: file.upstream.extra_ca_files,
             client_certificates: client_certificates

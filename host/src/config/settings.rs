@@ -14,11 +14,13 @@ use serde::Deserialize;
 
 use super::DirectRule;
 use super::value::{
-    Backlog, Bounded, ByteLen, Bytes, FieldText, FileName, ForeignProtocol, HeaderName, Hostname,
-    LogLevel, NameServer, OpenFileLimit, Port, Pseudonym, Seconds, SecondsOrZero, UrlPath,
-    WorkerCount,
+    Backlog, Bounded, ByteLen, Bytes, FieldText, FileMode, FileName, ForeignProtocol, HeaderName,
+    Hostname, LogLevel, NameServer, OpenFileLimit, Port, Pseudonym, Seconds, SecondsOrZero,
+    TrustedNetwork, UrlPath, WorkerCount,
 };
-use super::{BasicAuth, HostPattern, Resolver, ResponseSyntax, Symlinks, UnknownProtocol};
+use super::{
+    BasicAuth, HostPattern, ListenerKind, Resolver, ResponseSyntax, Symlinks, UnknownProtocol,
+};
 
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
@@ -54,6 +56,7 @@ pub(super) struct Settings {
     pub(super) interception: InterceptionSettings,
     pub(super) disable_http_proxy: bool,
     pub(super) web_server: WebServerSettings,
+    pub(super) listeners: Vec<ListenerSettings>,
     pub(super) plugins: Vec<PluginSettings>,
 }
 
@@ -87,6 +90,7 @@ impl Default for Settings {
             interception: InterceptionSettings::default(),
             disable_http_proxy: false,
             web_server: WebServerSettings::default(),
+            listeners: Vec::new(),
             plugins: Vec::new(),
         }
     }
@@ -331,6 +335,29 @@ impl Default for PacSettings {
             url_path: UrlPath("/".to_owned()),
             direct: Vec::new(),
         }
+    }
+}
+
+/// A listener besides the first one, which `hostname`, `port` and `[tls]` describe.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct ListenerSettings {
+    pub(super) name: Option<String>,
+    pub(super) hostname: Option<Hostname>,
+    pub(super) port: Option<Port>,
+    pub(super) path: Option<PathBuf>,
+    pub(super) mode: Option<FileMode>,
+    pub(super) kind: Option<ListenerKind>,
+    pub(super) cert_file: Option<PathBuf>,
+    pub(super) key_file: Option<PathBuf>,
+    pub(super) proxy_protocol_from: Vec<TrustedNetwork>,
+    pub(super) plugins: Option<Vec<String>>,
+}
+
+impl ListenerSettings {
+    /// Whether it speaks TLS without a certificate of its own.
+    pub(super) fn needs_key_pair(&self) -> bool {
+        self.kind == Some(ListenerKind::Https) && self.cert_file.is_none()
     }
 }
 

@@ -8,6 +8,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::str::FromStr;
 use std::time::Duration;
 
+use ipnet::IpNet;
 use serde::de::{self, Deserialize, Deserializer};
 
 use super::BasicAuth;
@@ -69,6 +70,12 @@ pub enum ValueError {
     /// Not a file name, or a path.
     #[error("is not a file name")]
     NotAFileName,
+    /// Not a network.
+    #[error("is not a network; write an IP address, or one such as 10.0.0.0/8")]
+    NotANetwork,
+    /// Not the permissions of a file.
+    #[error("is not a file mode; write octal digits in quotes, such as \"0660\"")]
+    NotAFileMode,
     /// Not a header value.
     #[error("is not a valid header value")]
     NotAFieldText,
@@ -374,6 +381,39 @@ impl FromStr for FieldText {
     }
 }
 
+/// The permissions of a file: up to four octal digits, such as `0660`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FileMode(pub u32);
+
+impl FromStr for FileMode {
+    type Err = ValueError;
+
+    fn from_str(text: &str) -> Result<Self, ValueError> {
+        let is_octal = (3..=4).contains(&text.len())
+            && text.bytes().all(|digit| (b'0'..=b'7').contains(&digit));
+        match u32::from_str_radix(text, 8) {
+            Ok(mode) if is_octal && mode <= 0o777 => Ok(FileMode(mode)),
+            _ => Err(ValueError::NotAFileMode),
+        }
+    }
+}
+
+/// A network that is trusted: addresses with the same first bits, or a single address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct TrustedNetwork(pub(super) IpNet);
+
+impl FromStr for TrustedNetwork {
+    type Err = ValueError;
+
+    fn from_str(text: &str) -> Result<Self, ValueError> {
+        let address = text.parse::<IpAddr>().map(IpNet::from);
+        address
+            .or_else(|_| text.parse::<IpNet>().map(|network| network.trunc()))
+            .map(TrustedNetwork)
+            .map_err(|_| ValueError::NotANetwork)
+    }
+}
+
 /// The lowest level of events to log, named as on the command line.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub enum LogLevel {
@@ -481,6 +521,7 @@ macro_rules! deserialize_as_parsed {
 deserialize_as_parsed!(
     BasicAuth,
     FieldText,
+    FileMode,
     FileName,
     ForeignProtocol,
     HeaderName,
@@ -488,6 +529,7 @@ deserialize_as_parsed!(
     LogLevel,
     NameServer,
     Pseudonym,
+    TrustedNetwork,
     UrlPath
 );
 
@@ -635,6 +677,33 @@ mod tests {
             "dns.example".parse::<NameServer>(),
             Err(ValueError::NotANameServer)
         );
+    }
+
+    #[test]
+    fn file_modes_are_octal() {
+        for (text, mode) in [("0660", 0o660), ("600", 0o600), ("0777", 0o777)] {
+            assert_eq!(text.parse(), Ok(FileMode(mode)));
+        }
+        for text in ["", "66", "0688", "1777", "00660", "+660", "rw-"] {
+            assert_eq!(text.parse::<FileMode>(), Err(ValueError::NotAFileMode));
+        }
+    }
+
+    #[test]
+    fn networks_may_be_single_addresses() {
+        for (text, network) in [
+            ("10.1.2.3", "10.1.2.3/32"),
+            ("10.1.2.3/8", "10.0.0.0/8"),
+            ("::1", "::1/128"),
+            ("2001:db8::/32", "2001:db8::/32"),
+        ] {
+            let read = text.parse::<TrustedNetwork>().unwrap();
+            assert_eq!(read.0.to_string(), network);
+        }
+        for text in ["", "a.example", "10.0.0.0/33", "10.0.0/8"] {
+            let read = text.parse::<TrustedNetwork>();
+            assert_eq!(read, Err(ValueError::NotANetwork), "{text}");
+        }
     }
 
     #[test]

@@ -225,10 +225,11 @@ fn find(command: Command, flags: Flags) -> Result<ControlClient, CommandError> {
                     .to_owned(),
             )),
             ControlSocketConfig::Default => {
+                let configured = config.first_port();
                 let is_named =
-                    names_config || port.is_some() || config.port != Config::default().port;
-                match is_named && config.port != 0 {
-                    true => find_by_port(config.port),
+                    names_config || port.is_some() || configured != Config::default().first_port();
+                match is_named && configured != 0 {
+                    true => find_by_port(configured),
                     false => find_any(),
                 }
             }

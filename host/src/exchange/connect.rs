@@ -201,7 +201,10 @@ impl Exchange {
     async fn tunnel_here(&mut self, client: &mut MessageStream) -> Result<Tunnel, Conclusion> {
         self.announce_tunnel(client).await?;
         let user = self.user();
-        Ok(Tunnel::Own(Rc::new(OwnTunnel { user })))
+        Ok(Tunnel::Own(Rc::new(OwnTunnel {
+            port: self.request.head.port(),
+            user,
+        })))
     }
 
     /// Records for the access log why the tunnel is relayed.

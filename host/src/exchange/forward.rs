@@ -89,7 +89,7 @@ impl Exchange {
         let Some(persistence) = delivered.persistence() else {
             return Ok(Tunnel::Relay(upstream));
         };
-        if delivered.is_upstream_reusable() && !self.generation.worker.is_draining() {
+        if delivered.is_upstream_reusable() && !self.generation.is_draining() {
             self.keep(upstream, &connected.destination);
         }
         Err(Conclusion::Answered(self.persistence_at_end(persistence)))

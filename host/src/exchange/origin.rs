@@ -124,6 +124,8 @@ impl Origin {
 /// A tunnel that leads to this proxy itself.
 #[derive(Debug)]
 pub(crate) struct OwnTunnel {
+    /// The port of the tunnel.
+    pub(crate) port: u16,
     /// The user of the tunnel's request; empty if there was no authentication.
     pub(super) user: String,
 }

@@ -119,12 +119,12 @@ impl Exchange {
 
     /// Whether the web server may answer a request that leads to this proxy itself.
     fn is_served_here(&self, destination: &Destination) -> bool {
-        let speaks_tls = self.generation.tls_listener.is_some();
         let route = self.route(destination);
+        let speaks_tls = self.generation.tls_listener_at(route.port).is_some();
         // The client of a tunnel chooses what is inside.
         let is_spoken = route.is_tunnel || (route.scheme == Scheme::Https) == speaks_tls;
         let is_read = self.request.upload.collected.is_some() || self.request.upload.is_read;
-        self.generation.web.is_some()
+        self.generation.web().is_some()
             && self.client.origin.is_none()
             && self.routing.forwarded_to.is_none()
             && is_spoken

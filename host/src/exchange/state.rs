@@ -200,7 +200,7 @@ impl Exchange {
     /// What was announced, unless the proxy has begun to shut down since.
     pub(super) fn persistence_at_end(&self, announced: Persistence) -> Persistence {
         match announced {
-            Persistence::KeepAlive if self.generation.worker.is_draining() => {
+            Persistence::KeepAlive if self.generation.is_draining() => {
                 Persistence::Close(CloseReason::Draining)
             }
             announced => announced,
@@ -218,7 +218,7 @@ impl Exchange {
         {
             // A stream of HTTP/2 ends by itself: a reset would discard its answer.
             Some(CloseReason::Upstream)
-        } else if self.generation.worker.is_draining() {
+        } else if self.generation.is_draining() {
             Some(CloseReason::Draining)
         } else {
             None

@@ -63,19 +63,19 @@ impl WebService<'_> {
             TargetForm::Absolute => exchange.generation.config.disable_http_proxy,
             TargetForm::Asterisk | TargetForm::Authority => false,
         };
-        is_meant && exchange.client.origin.is_none() && exchange.generation.web.is_some()
+        is_meant && exchange.client.origin.is_none() && exchange.generation.web().is_some()
     }
 
     /// Finds the route, the page or the file, and answers.
     pub(super) async fn serve(&mut self) -> Result<Tunnel, Conclusion> {
         self.exchange.record.is_web = true;
         let generation = Rc::clone(&self.exchange.generation);
-        let is_secure = generation.tls_listener.is_some();
+        let is_secure = generation.tls_listener().is_some();
         self.exchange.request.head.set_scheme(match is_secure {
             true => Scheme::Https,
             false => Scheme::Http,
         });
-        let found = match &generation.web {
+        let found = match generation.web() {
             Some(web) => web.find(&self.exchange.request.head, is_secure),
             None => Handler::NoRoute(NoRoute::Path),
         };

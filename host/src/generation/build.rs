@@ -6,15 +6,18 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::listener_part::{self, ListenerPart, Plugins};
 use super::problem::{Problem, Problems};
 use super::reusable::{Inputs, Reusable};
 use super::{Generation, ReusableCertificates, ReusableTlsClient};
-use crate::config::{Config, InterceptionConfig, KeyPairFiles, UnknownProtocol};
+use crate::config::{Config, InterceptionConfig, KeyPairFiles, ListenerConfig, UnknownProtocol};
 use crate::events::{EventDispatcher, Events};
 use crate::interception::Interception;
 use crate::interception::certificates::{Certificates, CertificatesError};
+use crate::key_pair::KeyPairError;
 use crate::plugins::Chain;
 use crate::plugins::host_table::HOST_TABLE;
+use crate::plugins::instance::{Filter, Instance, Protocol};
 use crate::plugins::load::{LoadRequest, Loaded, load};
 use crate::plugins::spec::PluginSpec;
 use crate::server_tls::ServerTls;
@@ -35,27 +38,51 @@ pub(crate) fn build(config: Config, before: Option<&Generation>) -> Result<Gener
         .map_err(|problems| findings.0.extend(problems))
         .ok();
     let tls_client = findings.note(tls_client(&config, before));
-    let tls_listener = findings.note(tls_listener(&config, before));
+    let server_tls = findings.note(server_tls(&config, before));
     let interception = findings.note(interception(&config, before));
     // What is to be served is unknown without the plugins.
     let services = plugins.and_then(|plugins| findings.note(services(&config, plugins, before)));
-    let (Some(services), Some(tls_client), Some(tls_listener), Some((interception, certificates))) =
-        (services, tls_client, tls_listener, interception)
+    let (ids, next_listener_id) = listener_part::ids(&config, before);
+    let parts = config.listeners.iter().zip(ids).map(|(listener, id)| {
+        let tls = server_tls.as_ref().and_then(Option::as_ref);
+        let tls = findings.note(tls_listener(listener, tls));
+        let services = services.as_ref()?;
+        let plugins =
+            listener_part::plugins_of(listener, &config, &services.plugins, &services.of_all);
+        let Plugins { chain, web } = findings.note(plugins)?;
+        Some(ListenerPart {
+            id,
+            config: listener.clone(),
+            tls: tls?,
+            chain,
+            web,
+        })
+    });
+    let parts: Vec<Option<ListenerPart>> = parts.collect();
+    let listeners: Option<Vec<ListenerPart>> = parts.into_iter().collect();
+    let (
+        Some(services),
+        Some(tls_client),
+        Some(server_tls),
+        Some(listeners),
+        Some((interception, certificates)),
+    ) = (services, tls_client, server_tls, listeners, interception)
     else {
         return Err(Problems::new(findings.0, &config));
     };
     Ok(Generation {
         number: before.map_or(1, |before| before.number + 1),
-        chain: Arc::new(services.chain),
+        listeners,
+        next_listener_id,
+        of_all: services.of_all,
         plugins: services.plugins,
         events: services.events,
         dispatcher: services.dispatcher,
         tls_client,
         name_files: name_files(&config, before),
-        tls_listener: tls_listener.map(Arc::new),
+        server_tls,
         certificates,
         interception: interception.map(Arc::new),
-        web: services.web.map(Arc::new),
         marked_via: mark::marked(&config.via),
         config: Arc::new(config),
     })
@@ -74,8 +101,7 @@ impl Findings {
 /// What the plugins serve.
 struct Services {
     plugins: Loaded,
-    chain: Chain,
-    web: Option<WebServer>,
+    of_all: Plugins,
     events: Events,
     dispatcher: Arc<EventDispatcher>,
 }
@@ -103,16 +129,26 @@ fn services(
             None => EventDispatcher::start(plugins.subscribers.clone()).map_err(Problem::Events)?,
         };
     Ok(Services {
-        chain: Chain::new(
-            plugins.filters.clone(),
-            plugins.protocols.clone(),
-            config.limits.max_body_buffer,
-        ),
+        of_all: Plugins {
+            chain: Arc::new(chain(
+                plugins.filters.clone(),
+                plugins.protocols.clone(),
+                config,
+            )),
+            web: web.map(Arc::new),
+        },
         plugins,
-        web,
         events,
         dispatcher,
     })
+}
+
+pub(super) fn chain(
+    filters: Vec<Arc<Instance<Filter>>>,
+    protocols: Vec<Arc<Instance<Protocol>>>,
+    config: &Config,
+) -> Chain {
+    Chain::new(filters, protocols, config.limits.max_body_buffer)
 }
 
 fn load_plugins(config: &Config, before: Option<&Generation>) -> Result<Loaded, Vec<Problem>> {
@@ -166,24 +202,34 @@ fn name_files(config: &Config, before: Option<&Generation>) -> Arc<NameFiles> {
     }
 }
 
-fn tls_listener(
+/// What the TLS of all listeners shares; `None` if none speaks TLS.
+fn server_tls(
     config: &Config,
     before: Option<&Generation>,
-) -> Result<Option<TlsListener>, Problem> {
-    let Some(files) = &config.tls.listener else {
+) -> Result<Option<Arc<ServerTls>>, Problem> {
+    let mut listeners = config.listeners.iter();
+    if listeners.all(|listener| listener.key_pair.is_none()) {
         return Ok(None);
-    };
+    }
     let logs_the_same = |before: &&Generation| before.config.tls.key_log == config.tls.key_log;
     let before = before.filter(logs_the_same);
-    let tls = match before.and_then(|before| before.tls_listener.as_ref()) {
-        Some(before) => Arc::clone(before.tls()),
-        None => {
-            let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-            let tls = ServerTls::new(&provider, config.tls.key_log);
-            Arc::new(tls.map_err(Problem::Tls)?)
-        }
-    };
-    Ok(Some(TlsListener::load(files, &tls)?))
+    if let Some(before) = before.and_then(|before| before.server_tls.as_ref()) {
+        return Ok(Some(Arc::clone(before)));
+    }
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let tls = ServerTls::new(&provider, config.tls.key_log);
+    Ok(Some(Arc::new(tls.map_err(Problem::Tls)?)))
+}
+
+/// The TLS of a listener; `None` if its clients connect without.
+fn tls_listener(
+    listener: &ListenerConfig,
+    tls: Option<&Arc<ServerTls>>,
+) -> Result<Option<Arc<TlsListener>>, KeyPairError> {
+    match (&listener.key_pair, tls) {
+        (Some(files), Some(tls)) => TlsListener::load(files, tls).map(Arc::new).map(Some),
+        _ => Ok(None),
+    }
 }
 
 type BuiltInterception = (Option<Interception>, Option<ReusableCertificates>);

@@ -35,6 +35,16 @@ pub enum Problem {
     /// The certificate or the key of the listener cannot be used.
     #[error(transparent)]
     TlsListener(#[from] KeyPairError),
+    /// A listener names a plugin that is not configured.
+    #[error("`{name}` is not a configured plugin; configured: {known}")]
+    UnknownPlugin {
+        /// The setting, such as `listeners[0].plugins[1]`.
+        setting: String,
+        /// As written.
+        name: String,
+        /// The names of all plugins.
+        known: String,
+    },
     /// The system provides no random numbers for the ticket keys.
     #[error("cannot set up TLS: {0}")]
     Tls(rustls::Error),
@@ -104,6 +114,7 @@ impl Problem {
             Self::WebServer(WebServerError::Pac(_)) => {
                 origins.of_setting("web_server.pac.file", reason)
             }
+            Self::UnknownPlugin { setting, .. } => origins.of_setting(setting, reason),
             Self::NothingToServe => origins.of_setting("disable_http_proxy", reason),
             Self::WebServer(_) | Self::Certificates(_) | Self::Tls(_) | Self::Events(_) => {
                 ConfigError::without_place(reason)

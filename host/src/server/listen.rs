@@ -1,14 +1,17 @@
-//! The listening sockets: one per address of the host name and worker.
+//! Binds the listeners: for TCP, one socket for each address and worker; for a Unix socket, one that all workers share.
 
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs};
+use std::sync::Arc;
 use std::time::Duration;
 
 use socket2::{Domain, Protocol, Socket, TcpKeepalive, Type};
 
 use super::StartError;
-use crate::config::Config;
-use crate::listener::Listener;
+use super::socket_file::SocketFile;
+use crate::config::{Config, Endpoint, ListenerConfig, covers};
+use crate::generation::{Generation, ListenerPart};
+use crate::listener::{Listener, ListenerId};
 
 /// Keepalive probes for idle clients: after a minute, then every 15 s. A client that has closed its sending direction
 /// still answers them while it reads.
@@ -16,35 +19,229 @@ const KEEPALIVE: TcpKeepalive = TcpKeepalive::new()
     .with_time(Duration::from_secs(60))
     .with_interval(Duration::from_secs(15));
 
-/// Binds every address of the host name once per worker: the addresses as the log shows them, and each worker's listeners.
-/// Port 0 becomes the same free port everywhere.
-pub(super) fn listen(config: &Config) -> Result<(Vec<String>, Vec<Vec<Listener>>), StartError> {
-    let hostname = config
-        .hostname
-        .trim_start_matches('[')
-        .trim_end_matches(']');
-    let resolved = resolve(hostname, config.port).map_err(|source| StartError::Hostname {
-        hostname: config.hostname.clone(),
+/// How often a free port is chosen again if it is taken at another address of the same host name.
+const MAX_ATTEMPTS: usize = 16;
+
+/// What is known of a listener that is bound.
+#[derive(Debug)]
+pub(super) struct Bound {
+    pub(super) id: ListenerId,
+    /// The addresses of a TCP listener, with the chosen port.
+    pub(super) addresses: Vec<SocketAddr>,
+    /// Where it is written.
+    pub(super) origin: String,
+    /// The file of a Unix socket, which is removed with this value.
+    pub(super) file: Option<SocketFile>,
+}
+
+/// Listeners that are bound, and not yet given to the workers.
+#[derive(Debug, Default)]
+pub(super) struct NewListeners {
+    pub(super) bound: Vec<Bound>,
+    /// The sockets of each worker.
+    pub(super) per_worker: Vec<Vec<Listener>>,
+}
+
+impl Bound {
+    /// Changes the permissions of the file of a Unix socket.
+    pub(super) fn set_mode(&self, mode: u32) {
+        if let Some(file) = &self.file
+            && let Err(error) = file.set_mode(mode)
+        {
+            let path = file.path().display();
+            tracing::warn!(%error, "cannot change the permissions of {path}");
+        }
+    }
+
+    /// Its addresses as the log shows them: `::1:8899`, `127.0.0.1:8899`, `unix:/run/proxy.sock`.
+    pub(super) fn shown(&self) -> Vec<String> {
+        match &self.file {
+            Some(file) => vec![format!("unix:{}", file.path().display())],
+            None => self.addresses.iter().copied().map(shown).collect(),
+        }
+    }
+}
+
+/// Binds the listeners of a generation, except for those that are bound already.
+///
+/// # Errors
+/// The first listener that cannot be bound. Nothing of the others remains.
+pub(super) fn listen(
+    generation: &Generation,
+    bound: &[Arc<Bound>],
+) -> Result<NewListeners, StartError> {
+    let config = &generation.config;
+    let is_kept = |known: &&Arc<Bound>| generation.listeners.iter().any(|part| part.id == known.id);
+    let (kept, removed): (Vec<_>, Vec<_>) = bound.iter().partition(is_kept);
+    let mut new = NewListeners {
+        bound: Vec::new(),
+        per_worker: (0..config.num_workers.get()).map(|_| Vec::new()).collect(),
+    };
+    for part in &generation.listeners {
+        if kept.iter().any(|kept| kept.id == part.id) {
+            continue;
+        }
+        let made = match &part.config.endpoint {
+            Endpoint::Tcp { hostname, port } => {
+                let addresses = addresses(&part.config, hostname, *port)?;
+                refuse_if_shared(
+                    &addresses,
+                    &part.config,
+                    kept.iter().map(|kept| &***kept).chain(&new.bound),
+                )?;
+                listen_tcp(part, addresses, &removed, config, &mut new.per_worker)
+            }
+            Endpoint::Unix { .. } => listen_unix(part, config, &mut new.per_worker),
+        };
+        new.bound.push(made?);
+    }
+    Ok(new)
+}
+
+/// The addresses of a host name on this machine, with the configured port.
+fn addresses(
+    listener: &ListenerConfig,
+    hostname: &str,
+    port: u16,
+) -> Result<Vec<SocketAddr>, StartError> {
+    let unbracketed = hostname.trim_start_matches('[').trim_end_matches(']');
+    let resolved = resolve(unbracketed, port).map_err(|source| StartError::Hostname {
+        hostname: match listener.entry {
+            None => format!("--hostname {hostname}"),
+            Some(_) => format!("{}: hostname {hostname}", listener.origin),
+        },
         source,
     })?;
-    let mut addresses = reachable(resolved, has_ipv6_loopback());
+    Ok(reachable(resolved, has_ipv6_loopback()))
+}
+
+/// Refuses addresses at which another listener of this proxy listens, which only resolving the names has shown.
+fn refuse_if_shared<'a>(
+    addresses: &[SocketAddr],
+    listener: &ListenerConfig,
+    others: impl Iterator<Item = &'a Bound>,
+) -> Result<(), StartError> {
+    for other in others {
+        let is_shared = |address: &&SocketAddr| {
+            other.addresses.iter().any(|known| {
+                known.port() == address.port()
+                    && (covers(known.ip(), address.ip()) || covers(address.ip(), known.ip()))
+            })
+        };
+        if let Some(address) = addresses.iter().find(is_shared) {
+            return Err(StartError::Shared {
+                address: *address,
+                origin: listener.origin.clone(),
+                other: other.origin.clone(),
+            });
+        }
+    }
+    Ok(())
+}
+
+/// Binds each address once per worker. Port 0 becomes the same free port everywhere.
+fn listen_tcp(
+    part: &ListenerPart,
+    addresses: Vec<SocketAddr>,
+    removed: &[&Arc<Bound>],
+    config: &Config,
+    per_worker: &mut [Vec<Listener>],
+) -> Result<Bound, StartError> {
+    let mut attempt = 1;
+    let (addresses, listeners) = loop {
+        match bind_all(part, addresses.clone(), removed, config) {
+            Ok(bound) => break bound,
+            // The chosen port is free at one address only.
+            Err((_, error))
+                if error.kind() == io::ErrorKind::AddrInUse
+                    && addresses.iter().all(|address| address.port() == 0)
+                    && attempt < MAX_ATTEMPTS =>
+            {
+                attempt += 1;
+            }
+            Err((address, error)) => return Err(not_listening(&part.config, address, error)),
+        }
+    };
+    for (own, added) in per_worker.iter_mut().zip(listeners) {
+        own.extend(added);
+    }
+    Ok(Bound {
+        id: part.id,
+        addresses,
+        origin: part.config.origin.clone(),
+        file: None,
+    })
+}
+
+/// The addresses with their port, and the listeners of each worker.
+type BoundEverywhere = (Vec<SocketAddr>, Vec<Vec<Listener>>);
+
+fn bind_all(
+    part: &ListenerPart,
+    mut addresses: Vec<SocketAddr>,
+    removed: &[&Arc<Bound>],
+    config: &Config,
+) -> Result<BoundEverywhere, (SocketAddr, io::Error)> {
     let mut per_worker: Vec<Vec<Listener>> =
         (0..config.num_workers.get()).map(|_| Vec::new()).collect();
-    let mut chosen_port = config.port;
+    let mut chosen_port = 0;
     for address in &mut addresses {
-        address.set_port(chosen_port);
-        let failed = |source| not_listening(*address, source);
-        refuse_if_taken(*address).map_err(failed)?;
-        for listeners in &mut per_worker {
+        if address.port() == 0 {
             address.set_port(chosen_port);
-            let listener =
-                bind(*address, config.backlog).map_err(|source| not_listening(*address, source))?;
-            chosen_port = listener.local_addr().map_err(StartError::Worker)?.port();
-            listeners.push(listener);
         }
-        address.set_port(chosen_port);
+        let failed = |error| (*address, error);
+        if !is_released(*address, removed) {
+            refuse_if_taken(*address).map_err(failed)?;
+        }
+        for listeners in &mut per_worker {
+            let failed = |error| (*address, error);
+            let socket = bind(*address, config.backlog).map_err(failed)?;
+            chosen_port = socket.local_addr().map_err(failed)?.port();
+            listeners.push(Listener::tcp(part.id, socket).map_err(failed)?);
+            address.set_port(chosen_port);
+        }
     }
-    Ok((addresses.into_iter().map(shown).collect(), per_worker))
+    Ok((addresses, per_worker))
+}
+
+/// Whether a listener that a reload removes still listens there.
+fn is_released(address: SocketAddr, removed: &[&Arc<Bound>]) -> bool {
+    let mut addresses = removed.iter().flat_map(|removed| &removed.addresses);
+    addresses.any(|known| {
+        known.port() == address.port()
+            && (covers(known.ip(), address.ip()) || covers(address.ip(), known.ip()))
+    })
+}
+
+#[cfg(unix)]
+fn listen_unix(
+    part: &ListenerPart,
+    config: &Config,
+    per_worker: &mut [Vec<Listener>],
+) -> Result<Bound, StartError> {
+    let Endpoint::Unix { path, mode } = &part.config.endpoint else {
+        return Err(StartError::Worker(io::ErrorKind::InvalidInput.into()));
+    };
+    let (socket, file) = SocketFile::bind(path, *mode, config.backlog)?;
+    let listener = Listener::unix(part.id, socket).map_err(StartError::Worker)?;
+    for own in per_worker {
+        own.push(listener.try_clone().map_err(StartError::Worker)?);
+    }
+    Ok(Bound {
+        id: part.id,
+        addresses: Vec::new(),
+        origin: part.config.origin.clone(),
+        file: Some(file),
+    })
+}
+
+#[cfg(not(unix))]
+fn listen_unix(
+    _part: &ListenerPart,
+    _config: &Config,
+    _per_worker: &mut [Vec<Listener>],
+) -> Result<Bound, StartError> {
+    Err(StartError::Worker(io::ErrorKind::Unsupported.into()))
 }
 
 /// The addresses of a host name. `localhost` is both loopback addresses, whatever the hosts file has of it.
@@ -57,7 +254,6 @@ fn resolve(hostname: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
     }
     Ok((hostname, port).to_socket_addrs()?.collect())
 }
-
 /// Each address once. On a machine without IPv6, 127.0.0.1 takes the place of ::1, which is the default.
 fn reachable(resolved: Vec<SocketAddr>, has_ipv6_loopback: bool) -> Vec<SocketAddr> {
     let mut addresses: Vec<SocketAddr> = Vec::new();
@@ -97,7 +293,7 @@ fn refuse_if_taken(address: SocketAddr) -> io::Result<()> {
     socket.bind(&address.into())
 }
 
-fn bind(address: SocketAddr, backlog: u32) -> io::Result<Listener> {
+fn bind(address: SocketAddr, backlog: u32) -> io::Result<std::net::TcpListener> {
     let socket = Socket::new(
         Domain::for_address(address),
         Type::STREAM,
@@ -114,21 +310,30 @@ fn bind(address: SocketAddr, backlog: u32) -> io::Result<Listener> {
     socket.set_tcp_keepalive(&KEEPALIVE)?;
     socket.bind(&address.into())?;
     socket.listen(i32::try_from(backlog).unwrap_or(i32::MAX))?;
-    Listener::new(socket.into())
+    Ok(socket.into())
 }
 
-fn not_listening(address: SocketAddr, source: io::Error) -> StartError {
+fn not_listening(listener: &ListenerConfig, address: SocketAddr, source: io::Error) -> StartError {
+    let is_first = listener.entry.is_none();
+    let key = |flag: &'static str, key: &'static str| if is_first { flag } else { key };
+    let (hostname, port) = (key("--hostname", "hostname"), key("--port", "port"));
     let remedy = match source.kind() {
-        io::ErrorKind::AddrInUse => "another process listens there: stop it, or use another --port",
+        io::ErrorKind::AddrInUse => {
+            format!("another process listens there: stop it, or use another {port}")
+        }
         io::ErrorKind::PermissionDenied => {
-            "ports below 1024 require privileges: use a higher --port"
+            format!("ports below 1024 require privileges: use a higher {port}")
         }
         io::ErrorKind::AddrNotAvailable => {
-            "this machine does not have that address: use another --hostname"
+            format!("this machine does not have that address: use another {hostname}")
         }
-        _ => "use another --hostname or --port",
+        _ => format!("use another {hostname} or {port}"),
     };
     StartError::Listen {
+        place: match is_first {
+            true => String::new(),
+            false => format!("{}: ", listener.origin),
+        },
         address,
         source,
         remedy,

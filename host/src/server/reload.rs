@@ -12,6 +12,8 @@ use std::time::Duration;
 
 use tokio::sync::{oneshot, watch};
 
+use super::listen::{Bound, NewListeners, listen};
+use super::listeners::Listeners;
 use super::observe::Observer;
 use super::requester::Requester;
 use super::{ConfigSource, end_in_background};
@@ -28,6 +30,8 @@ use crate::worker::Switched;
 pub(super) struct Generations {
     source: ConfigSource,
     observer: Arc<Observer>,
+    /// Those of the current generation.
+    pub(super) listeners: Listeners,
     current: watch::Sender<Arc<Generation>>,
     replaced: Vec<Arc<Generation>>,
     build_in_progress: Option<oneshot::Receiver<Made>>,
@@ -41,18 +45,20 @@ pub(super) struct Generations {
     switch_requesters: Vec<Requester>,
 }
 
-/// What a reload has made, or all problems.
-type Made = Result<Generation, Refusal>;
+/// What a reload has made, with the listeners that it adds; or all problems.
+type Made = Result<(Generation, NewListeners), Refusal>;
 
 impl Generations {
     pub(super) fn new(
         first: Arc<Generation>,
         source: ConfigSource,
         observer: Arc<Observer>,
+        listeners: Listeners,
     ) -> Self {
         Self {
             source,
             observer,
+            listeners,
             current: watch::Sender::new(first),
             replaced: Vec::new(),
             build_in_progress: None,
@@ -101,12 +107,12 @@ impl Generations {
     fn start(&mut self) {
         let (send, receive) = oneshot::channel();
         let (source, observer) = (Arc::clone(&self.source), Arc::clone(&self.observer));
-        let current = self.current.borrow().clone();
+        let (current, bound) = (self.current.borrow().clone(), self.listeners.bound());
         let make = move || {
             let _visible = Visible::new(Role::Background);
-            let made = make(&source, &observer, &current);
-            // Dropped here, so that this thread is not its last owner.
-            drop(current);
+            let made = make(&source, &observer, &current, &bound);
+            // Dropped here, so that this thread is not their last owner.
+            drop((current, bound));
             // The server may be ending.
             let _ = send.send(made);
         };
@@ -131,7 +137,10 @@ impl Generations {
         let made = build_in_progress.await;
         self.build_in_progress = None;
         let generation = match made {
-            Ok(Ok(generation)) => Some(self.replace(generation)),
+            Ok(Ok((generation, new))) => {
+                self.listeners.follow(&generation, new);
+                Some(self.replace(generation))
+            }
             Ok(Err(refusal)) => {
                 self.fail(refusal);
                 None
@@ -284,8 +293,13 @@ fn blocking_call() -> Option<String> {
     Some(format!(" (in {hook} of {plugin})"))
 }
 
-/// Builds a generation from the current configuration.
-fn make(source: &ConfigSource, observer: &Observer, current: &Generation) -> Made {
+/// Builds a generation from the current configuration, and binds the listeners that are not among the `bound` ones.
+fn make(
+    source: &ConfigSource,
+    observer: &Observer,
+    current: &Generation,
+    bound: &[Arc<Bound>],
+) -> Made {
     let in_configuration = |problems: Vec<String>| Refusal {
         is_configuration: true,
         problems,
@@ -294,18 +308,26 @@ fn make(source: &ConfigSource, observer: &Observer, current: &Generation) -> Mad
         .map_err(|errors| in_configuration(errors.iter().map(ToString::to_string).collect()))?;
     let config = with_startup_settings(config, &current.config);
     observer.prepare(&config);
-    generation::build(config, Some(current)).map_err(|problems| Refusal {
+    let generation = generation::build(config, Some(current)).map_err(|problems| Refusal {
         is_configuration: problems.is_configuration(),
         problems: problems.iter().map(ToString::to_string).collect(),
-    })
+    })?;
+    match listen(&generation, bound) {
+        Ok(new) => Ok((generation, new)),
+        Err(error) => {
+            generation.end();
+            Err(Refusal {
+                is_configuration: error.is_configuration(),
+                problems: vec![error.to_string()],
+            })
+        }
+    }
 }
 
 /// Keeps the settings that need a restart, and reports if they have changed.
 fn with_startup_settings(new: Config, running: &Config) -> Config {
     // All fields are listed, so that whoever adds one decides whether a reload changes it.
     let Config {
-        hostname,
-        port,
         num_workers,
         backlog,
         log,
@@ -316,6 +338,7 @@ fn with_startup_settings(new: Config, running: &Config) -> Config {
             control_socket,
         },
         origins: _,
+        listeners: _,
         plugins: _,
         plugin_dirs: _,
         plugin_statistics: _,
@@ -333,8 +356,6 @@ fn with_startup_settings(new: Config, running: &Config) -> Config {
         via: _,
     } = running;
     let changed = [
-        ("hostname", new.hostname != *hostname),
-        ("port", new.port != *port),
         ("num_workers", new.num_workers != *num_workers),
         ("backlog", new.backlog != *backlog),
         ("log", new.log != *log),
@@ -351,8 +372,6 @@ fn with_startup_settings(new: Config, running: &Config) -> Config {
         );
     }
     Config {
-        hostname: hostname.clone(),
-        port: *port,
         num_workers: *num_workers,
         backlog: *backlog,
         log: log.clone(),
@@ -374,16 +393,12 @@ mod tests {
     fn settings_that_need_a_restart_are_not_changed() {
         let running = Config::default();
         let new = Config {
-            port: running.port + 1,
             backlog: running.backlog + 1,
             via: "other".to_owned(),
             ..Config::default()
         };
         let config = with_startup_settings(new, &running);
-        assert_eq!(
-            (config.port, config.backlog),
-            (running.port, running.backlog)
-        );
+        assert_eq!(config.backlog, running.backlog);
         assert_eq!(config.via, "other");
     }
 }

@@ -25,6 +25,8 @@ pub(crate) struct Connector {
     pub(super) resolver: Rc<Resolver>,
     pub(super) tls: Arc<TlsClient>,
     pub(super) learned: Rc<Learned>,
+    /// The addresses on which this proxy listens; the same for all workers.
+    pub(super) own_addresses: Vec<SocketAddr>,
 }
 
 /// Connections to upstreams, and knowledge about them.
@@ -35,23 +37,16 @@ pub(crate) struct Learned {
     /// Handshakes with parent proxies in progress.
     pub(super) handshakes: Handshakes,
     pub(super) deadlines: Rc<Deadlines>,
-    /// The addresses on which this proxy listens; the same for all workers.
-    pub(super) own_addresses: Vec<SocketAddr>,
 }
 
 impl Learned {
-    /// Nothing yet. `own_addresses` are the addresses on which this proxy listens.
-    pub(crate) fn new(
-        config: &Config,
-        deadlines: &Rc<Deadlines>,
-        own_addresses: Vec<SocketAddr>,
-    ) -> Rc<Self> {
+    /// Nothing yet.
+    pub(crate) fn new(config: &Config, deadlines: &Rc<Deadlines>) -> Rc<Self> {
         Rc::new(Self {
             pool: Pool::new(pool_limits(config), deadlines),
             http1_hosts: Http1Hosts::default(),
             handshakes: Handshakes::default(),
             deadlines: Rc::clone(deadlines),
-            own_addresses,
         })
     }
 
@@ -75,6 +70,7 @@ impl Connector {
         tls: &Arc<TlsClient>,
         name_files: &Arc<NameFiles>,
         learned: &Rc<Learned>,
+        own_addresses: Vec<SocketAddr>,
         before: Option<&Self>,
     ) -> io::Result<Rc<Self>> {
         let has_same_dns = |before: &&Self| {
@@ -93,6 +89,7 @@ impl Connector {
             resolver,
             tls: Arc::clone(tls),
             learned: Rc::clone(learned),
+            own_addresses,
         }))
     }
 
@@ -116,7 +113,7 @@ impl Connector {
 
     /// The addresses on which this proxy listens.
     pub(crate) fn own_addresses(&self) -> &[SocketAddr] {
-        &self.learned.own_addresses
+        &self.own_addresses
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::ffi::OsString;
 use std::fs;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 
@@ -186,6 +187,11 @@ impl Pki {
     /// The certificate of the proxy's CA.
     pub(crate) fn proxy_certificate(&self) -> Vec<u8> {
         self.proxy.der().to_vec()
+    }
+
+    /// A client of the proxy at this address that trusts the proxy's CA.
+    pub(crate) fn client_at(&self, address: SocketAddr) -> ProxyClient<'_> {
+        ProxyClient::new(self, address)
     }
 
     /// A client of `proxy` that trusts the proxy's CA.

@@ -78,15 +78,17 @@ fn missing(table: &toml::Table, path: &str, header: &str) -> Vec<String> {
             }
             // Plugins' own.
             Some(_) if full == "plugins.config" => continue,
-            Some(toml::Value::Table(inner)) => Some((inner, format!("[{full}]"))),
-            Some(toml::Value::Array(list)) => {
-                let first = list.first().and_then(toml::Value::as_table);
-                first.map(|inner| (inner, format!("[[{full}]]")))
+            Some(toml::Value::Table(inner)) => Some((inner.clone(), format!("[{full}]"))),
+            Some(toml::Value::Array(list)) if list.iter().all(toml::Value::is_table) => {
+                // Some keys exclude others: all tables together have them.
+                let tables = list.iter().filter_map(toml::Value::as_table);
+                let inner: toml::Table = tables.flat_map(toml::Table::clone).collect();
+                (!inner.is_empty()).then(|| (inner, format!("[[{full}]]")))
             }
             Some(_) => None,
         };
         if let Some((inner, header)) = inner {
-            missing.extend(self::missing(inner, &format!("{full}."), &header));
+            missing.extend(self::missing(&inner, &format!("{full}."), &header));
         }
     }
     missing
@@ -166,7 +168,8 @@ fn a_flag_overrides_the_file_and_the_file_overrides_the_default() {
     let text =
         "hostname = \"::\"\nport = 1\nlog_level = \"debug\"\nvia = \"edge\"\nbasic_auth = \"a:b\"";
     let config = load(&["--port", "2", "--basic-auth", "c:d"], text).unwrap();
-    assert_eq!((config.hostname.as_str(), config.port), ("::", 2));
+    let first = config.listeners[0].endpoint.tcp();
+    assert_eq!((first, config.listeners.len()), (Some(("::", 2)), 1));
     assert_eq!(config.log.level, LogLevel::Debug);
     assert_eq!((config.via.as_str(), config.backlog), ("edge", 4096));
     assert!(config.basic_auth.unwrap().matches(b"Basic Yzpk"));
@@ -303,8 +306,8 @@ fn a_variable_wins_over_the_file_and_a_flag_over_the_variable() {
     let text =
         "port = 1\nbacklog = 7\nvia = \"edge\"\ndisable_headers = [\"x\"]\n[timeouts]\nstall = 9";
     let config = load_with(&["--port", "3"], &variables, text).unwrap();
-    assert_eq!((config.port, config.backlog), (3, 7));
-    assert_eq!((&*config.hostname, &*config.via), ("::1", "123"));
+    assert_eq!(config.listeners[0].endpoint.tcp(), Some(("::1", 3)));
+    assert_eq!((config.backlog, &*config.via), (7, "123"));
     assert_eq!(config.disable_headers, ["a", "b"]);
     assert_eq!(config.timeouts.connect, Duration::from_millis(250));
     assert_eq!(config.timeouts.stall, Duration::from_secs(9));
@@ -532,4 +535,123 @@ fn errors_are_one_line_that_names_the_place() {
              with --config"
         )
     );
+}
+
+/// The endpoints and kinds of the listeners.
+fn listeners(args: &[&str], text: &str) -> Vec<String> {
+    let config = load(args, text).unwrap();
+    let listeners = config.listeners.into_iter();
+    listeners
+        .map(|listener| format!("{} {:?}", listener.endpoint, listener.kind))
+        .collect()
+}
+
+#[test]
+fn hostname_port_and_flags_describe_the_first_listener() {
+    let further = "[[listeners]]\nport = 80\n[[listeners]]\npath = \"/s\"\n";
+    assert_eq!(listeners(&[], ""), ["::1:8899 Http"]);
+    assert_eq!(listeners(&[], further), ["::1:80 Http", "unix:/s Http"]);
+    let with_port = format!("port = 1\n{further}");
+    let all = ["::1:1 Http", "::1:80 Http", "unix:/s Http"];
+    assert_eq!(listeners(&[], &with_port), all);
+    let all = ["::1:2 Http", "::1:80 Http", "unix:/s Http"];
+    assert_eq!(listeners(&["--port", "2"], &with_port), all);
+    let all = [":::8899 Http", "::1:80 Http", "unix:/s Http"];
+    assert_eq!(listeners(&["--hostname", "::"], further), all);
+}
+
+#[test]
+fn the_certificate_of_the_first_listener_is_the_default_of_the_others() {
+    let pairs = |text: &str| {
+        let config = load(&[], text).unwrap();
+        let listeners = config.listeners.into_iter();
+        let file = |listener: ListenerConfig| {
+            let files = listener.key_pair.map(|files| files.cert_file);
+            files.map_or_else(String::new, |file| file.display().to_string())
+        };
+        listeners.map(file).collect::<Vec<_>>()
+    };
+    let general = "[tls]\ncert_file = \"a\"\nkey_file = \"b\"\n";
+    let https = "[[listeners]]\nport = 1\nkind = \"https\"\n";
+    let own = "[[listeners]]\nport = 2\ncert_file = \"c\"\nkey_file = \"d\"\n";
+    let clear = "[[listeners]]\nport = 3\n";
+    assert_eq!(pairs(general), ["a"]);
+    assert_eq!(
+        pairs(&format!("{general}{https}{own}{clear}")),
+        ["a", "c", ""]
+    );
+    let all = format!("port = 9\n{general}{https}{own}{clear}");
+    assert_eq!(pairs(&all), ["a", "a", "c", ""]);
+    assert_eq!(
+        refusal(&format!("{general}{own}")),
+        "proxy.toml:2:13: tls.cert_file: no listener uses it; set kind = \"https\" in one of [[listeners]], or set port"
+    );
+    assert_eq!(
+        refusal(https),
+        "proxy.toml:3:8: listeners[0].kind: needs a certificate; set cert_file and key_file here or in [tls]"
+    );
+}
+
+#[test]
+fn listeners_that_cannot_exist_are_refused_with_both_places() {
+    for (text, expected) in [
+        (
+            "port = 80\n[[listeners]]\nhostname = \"localhost\"\nport = 80",
+            "proxy.toml:4:8: listeners[0].port: localhost:80 is already in use by the listener ::1:80 (hostname and \
+             port); give one of them another port",
+        ),
+        (
+            "[[listeners]]\nport = 80\n\n[[listeners]]\nhostname = \"::\"\nport = 80",
+            "proxy.toml:6:8: listeners[1].port: :::80 is already in use by the listener ::1:80 (proxy.toml:1); give \
+             one of them another port",
+        ),
+        (
+            "[[listeners]]\npath = \"/s\"\n[[listeners]]\npath = \"/s\"",
+            "proxy.toml:4:8: listeners[1].path: unix:/s is already in use by the listener unix:/s (proxy.toml:1); give \
+             one of them another path",
+        ),
+        (
+            "[[listeners]]\nname = \"a\"\nport = 1\n[[listeners]]\nname = \"a\"\nport = 2",
+            "proxy.toml:5:8: listeners[1].name: `a` is already the name of another listener (proxy.toml:1); use \
+             another name",
+        ),
+        (
+            "[[listeners]]\nname = \"a\"",
+            "proxy.toml:1:1: listeners[0]: says neither port nor path; set port for TCP, or path for a Unix socket",
+        ),
+        (
+            "[[listeners]]\nhostname = \"::1\"",
+            "proxy.toml:2:12: listeners[0].hostname: given without port; set port",
+        ),
+        (
+            "[[listeners]]\npath = \"/s\"\nport = 1",
+            "proxy.toml:2:8: listeners[0].path: is a Unix socket, which has neither hostname nor port; use a table in \
+             [[listeners]] for each",
+        ),
+        (
+            "[[listeners]]\nport = 1\nmode = \"0600\"",
+            "proxy.toml:3:8: listeners[0].mode: is for Unix sockets; set path, or remove mode",
+        ),
+        (
+            "[[listeners]]\nport = 1\ncert_file = \"a\"",
+            "proxy.toml:3:13: listeners[0].cert_file: given without key_file; give both, or none",
+        ),
+        (
+            "[[listeners]]\nport = 1\nkind = \"http\"\ncert_file = \"a\"\nkey_file = \"b\"",
+            "proxy.toml:4:13: listeners[0].cert_file: only a listener of the kind \"https\" has a certificate; remove \
+             cert_file and key_file, or change kind",
+        ),
+        (
+            "[[listeners]]\nport = 1\nkind = \"ftp\"",
+            "proxy.toml:3:8: listeners[0].kind: `ftp` is not possible; write \"http\" or \"https\" or \"socks5\" or \
+             \"http+socks5\"",
+        ),
+        (
+            "[listeners]\nport = 1",
+            "proxy.toml:1:1: listeners: expected an array, found table; in a list of tables, each begins with \
+             [[listeners]]",
+        ),
+    ] {
+        assert_eq!(refusal(text), expected, "{text}");
+    }
 }

@@ -8,8 +8,8 @@ use std::borrow::Cow;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 
 use super::super::value::{
-    Bounded, Bytes, FieldText, FileName, ForeignProtocol, HeaderName, Hostname, LogLevel,
-    MAX_SECONDS, NameServer, Pseudonym, Seconds, SecondsOrZero, UrlPath,
+    Bounded, Bytes, FieldText, FileMode, FileName, ForeignProtocol, HeaderName, Hostname, LogLevel,
+    MAX_SECONDS, NameServer, Pseudonym, Seconds, SecondsOrZero, TrustedNetwork, UrlPath,
 };
 use super::super::{BasicAuth, DirectRule, HostPattern};
 
@@ -43,6 +43,7 @@ macro_rules! string_schemas {
 string_schemas! {
     DirectRule: format!(r"{HOST_PATTERN}|^[0-9.]+/[0-9]{{1,2}}$|^<[Ll][Oo][Cc][Aa][Ll]>$"),
     FieldText: "^[ -~]*$",
+    FileMode: "^0?[0-7]{3}$",
     FileName: r"^([^/\\.]|\.[^/\\.]|\.\.[^/\\])[^/\\]*$",
     ForeignProtocol: "^[!-~]{1,255}$",
     HeaderName: r"^\s*[!#$%&'*+.^_`|~0-9A-Za-z-]+\s*$",
@@ -50,6 +51,7 @@ string_schemas! {
     Hostname: r"^(\[[A-Za-z0-9._:%-]+\]|[A-Za-z0-9._:%-]+)$",
     NameServer: r"^([0-9.]+(:[0-9]{1,5})?|[0-9A-Fa-f:.]+|\[[0-9A-Fa-f:.]+\]:[0-9]{1,5})$",
     Pseudonym: "^[!#$%&'*+.^_`|~0-9A-Za-z:-]+$",
+    TrustedNetwork: r"^([0-9.]+|[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*)(/[0-9]{1,3})?$",
     UrlPath: r#"^/[!-"$->@-~]*$"#,
 }
 

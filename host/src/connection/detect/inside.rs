@@ -69,7 +69,7 @@ impl Inside {
 
     /// Waits until the client has sent enough to detect its protocol, or the upstream sends first.
     async fn begun(&mut self, connection: &Connection) -> io::Result<Begun> {
-        let worker = Rc::clone(&connection.worker);
+        let current = Rc::clone(&connection.current);
         let timeouts = self.tunnel.exchange.generation().config.timeouts;
         let tunnel_idle = self.tunnel.exchange.timeouts().tunnel_idle;
         let mut from_client = self.client.reader();
@@ -103,7 +103,7 @@ impl Inside {
                 {
                     return Poll::Ready(Event::Upstream(filled));
                 }
-                match worker.is_draining() && !has_begun {
+                match current.is_draining() && !has_begun {
                     true => Poll::Ready(Event::Stopped),
                     false => Poll::Pending,
                 }

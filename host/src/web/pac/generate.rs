@@ -12,7 +12,7 @@ use std::process;
 use super::address::{self, ProxyAddress};
 use super::command::GenerateArgs;
 use super::script::{ClientProtocol, ScriptOptions, WithoutProxy, script};
-use crate::config::Config;
+use crate::config::{Config, ListenerConfig};
 
 /// Why there is no PAC file; one line with a remedy.
 #[derive(Debug, thiserror::Error)]
@@ -59,7 +59,7 @@ pub fn run(
     let direct = config.web_server.pac_direct.iter();
     let script = script(&ScriptOptions {
         proxies: &proxies(args, config, notes)?,
-        client_protocol: match config.tls.listener {
+        client_protocol: match shown_listener(config).and_then(|shown| shown.key_pair.as_ref()) {
             Some(_) => ClientProtocol::Tls,
             None => ClientProtocol::ClearText,
         },
@@ -121,19 +121,27 @@ impl Caveat {
     }
 }
 
+/// The listener that the file names: the first one to which browsers can connect.
+fn shown_listener(config: &Config) -> Option<&ListenerConfig> {
+    let mut listeners = config.listeners.iter();
+    listeners.find(|listener| listener.kind.speaks_http() && listener.endpoint.tcp().is_some())
+}
+
 /// The address of a proxy with this configuration on `machine`.
 fn address_of(config: &Config, machine: &str) -> Result<(ProxyAddress, Caveat), GenerateError> {
-    if config.port == 0 {
+    let shown = shown_listener(config).and_then(|shown| shown.endpoint.tcp());
+    let (hostname, port) = shown.unwrap_or_default();
+    if port == 0 {
         return Err(GenerateError::PortUnknown);
     }
-    let (host, caveat) = if address::is_wildcard(&config.hostname) {
+    let (host, caveat) = if address::is_wildcard(hostname) {
         (machine, Caveat::MachineName)
-    } else if address::is_loopback(&config.hostname) {
-        (config.hostname.as_str(), Caveat::Loopback)
+    } else if address::is_loopback(hostname) {
+        (hostname, Caveat::Loopback)
     } else {
-        (config.hostname.as_str(), Caveat::Nothing)
+        (hostname, Caveat::Nothing)
     };
-    match ProxyAddress::new(host, config.port) {
+    match ProxyAddress::new(host, port) {
         Ok(address) => Ok((address, caveat)),
         Err(_) => Err(GenerateError::Address(host.to_owned())),
     }
@@ -181,12 +189,13 @@ fn write_new(path: &Path, text: &str) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::Endpoint;
 
     fn at(hostname: &str, port: u16) -> Result<(String, Caveat), String> {
-        let config = Config {
+        let mut config = Config::default();
+        config.listeners[0].endpoint = Endpoint::Tcp {
             hostname: hostname.to_owned(),
             port,
-            ..Config::default()
         };
         address_of(&config, "Build-7")
             .map(|(address, caveat)| (address.to_string(), caveat))

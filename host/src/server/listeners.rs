@@ -1,0 +1,77 @@
+//! The listeners that are bound, for as long as the proxy accepts connections on them.
+//!
+//! A reload binds those that are new before anything changes, so that one that cannot be bound changes nothing. Workers
+//! begin to accept on them, and stop accepting on removed ones, when they switch to the new generation.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use super::StartError;
+use super::listen::{Bound, NewListeners, listen};
+use crate::config::Endpoint;
+use crate::generation::Generation;
+use crate::listener::Sockets;
+
+/// The listeners of the current generation.
+#[derive(Debug)]
+pub(super) struct Listeners {
+    pub(super) sockets: Arc<Sockets>,
+    /// In the order of the configuration. A reload that is being made shares them.
+    bound: Vec<Arc<Bound>>,
+}
+
+impl Listeners {
+    /// Binds those of the first generation.
+    ///
+    /// # Errors
+    /// One of them cannot be bound.
+    pub(super) fn bind(generation: &Generation) -> Result<Self, StartError> {
+        let NewListeners { bound, per_worker } = listen(generation, &[])?;
+        let sockets = Sockets::new(generation.config.num_workers.get());
+        sockets.add(per_worker);
+        Ok(Self {
+            sockets: Arc::new(sockets),
+            bound: bound.into_iter().map(Arc::new).collect(),
+        })
+    }
+
+    /// Those that are bound, for a reload.
+    pub(super) fn bound(&self) -> Vec<Arc<Bound>> {
+        self.bound.clone()
+    }
+
+    /// The port of the first TCP listener.
+    pub(super) fn first_port(&self) -> Option<u16> {
+        let mut addresses = self.bound.iter().flat_map(|bound| &bound.addresses);
+        addresses.next().map(SocketAddr::port)
+    }
+
+    /// The addresses as the log shows them, that of the first listener first.
+    pub(super) fn shown(&self) -> Vec<String> {
+        self.bound.iter().flat_map(|bound| bound.shown()).collect()
+    }
+
+    /// Adopts the listeners of this generation, which is about to become the current one: the `new` ones, and those that
+    /// are bound already.
+    pub(super) fn follow(&mut self, generation: &Generation, new: NewListeners) {
+        for address in new.bound.iter().flat_map(Bound::shown) {
+            tracing::info!("listening on {address}");
+        }
+        self.sockets.add(new.per_worker);
+        let mut known = std::mem::take(&mut self.bound);
+        known.extend(new.bound.into_iter().map(Arc::new));
+        for part in &generation.listeners {
+            let Some(position) = known.iter().position(|bound| bound.id == part.id) else {
+                continue;
+            };
+            let bound = known.remove(position);
+            if let Endpoint::Unix { mode, .. } = &part.config.endpoint {
+                bound.set_mode(*mode);
+            }
+            self.bound.push(bound);
+        }
+        for address in known.iter().flat_map(|removed| removed.shown()) {
+            tracing::info!("no longer listening on {address}: its connections are drained");
+        }
+    }
+}
