@@ -50,6 +50,8 @@ mod limits;
 mod listener_tls;
 /// Several listeners: Unix sockets, TLS and plugins of each, added and removed by reloads.
 mod listeners;
+/// Where the log and the access log go, how lines are laid out, rotation, full disks.
+mod log_files;
 /// Connection-based authentication: NTLM and Negotiate.
 mod logins;
 /// The access log, and the rest of the log.

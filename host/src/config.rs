@@ -7,6 +7,7 @@
 //! no further checks: numbers are in range, names are lower-case, durations are not zero. Whether a host name resolves
 //! or a library loads is found out where it is used.
 
+mod access_log;
 mod basic_auth;
 pub mod command;
 mod compatibility;
@@ -19,6 +20,7 @@ mod host_pattern;
 mod include;
 mod listeners;
 mod load;
+mod log_format;
 mod origins;
 mod plugins;
 mod proxy_py;
@@ -40,6 +42,7 @@ use serde::Deserialize;
 
 use crate::http1::HeadLimits;
 
+pub use access_log::{AccessLogConfig, AccessLogFile};
 pub use basic_auth::{BasicAuth, BasicAuthError};
 pub use compatibility::{CompatibilityConfig, ResponseSyntax};
 pub(crate) use direct_rule::RuleForm;
@@ -49,6 +52,7 @@ pub use flags::Flags;
 pub use host_pattern::HostPattern;
 pub(crate) use listeners::covers;
 pub use listeners::{Endpoint, ListenerConfig, ListenerKind};
+pub use log_format::{FieldWidth, LogField, LogFormat, LogFormatError, LogPart};
 pub use origins::{Origins, PluginPart};
 pub use proxy_py::ProxyPyFlags;
 pub(crate) use suggestion::closest;
@@ -103,6 +107,8 @@ pub struct Config {
     pub via: String,
     /// What is logged and where.
     pub log: LogConfig,
+    /// The line of each exchange.
+    pub access_log: AccessLogConfig,
     /// The soft limit on open files to set; never lowered. Default: the hard limit.
     pub open_file_limit: Option<u64>,
     /// The file for the process id. Default: none.
@@ -353,4 +359,6 @@ pub struct LogConfig {
     pub level: LogLevel,
     /// File to append to. Default: standard output.
     pub file: Option<PathBuf>,
+    /// The layout of lines. Default: time, level, process, place and message.
+    pub format: LogFormat,
 }

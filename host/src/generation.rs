@@ -31,6 +31,7 @@ use crate::listener::ListenerId;
 use crate::plugins::WorkerChain;
 use crate::plugins::load::Loaded;
 use crate::server_tls::ServerTls;
+use crate::telemetry::AccessOutput;
 use crate::tls_listener::TlsListener;
 use crate::upstream::resolve::NameFiles;
 use crate::upstream::tls::TlsClient;
@@ -53,6 +54,7 @@ pub(crate) struct Generation {
     /// 1 at the start; each reload adds 1.
     pub(crate) number: u64,
     pub(crate) config: Arc<Config>,
+    pub(crate) access_log: Arc<AccessOutput>,
     /// In the order of the configuration; at least one.
     pub(crate) listeners: Vec<ListenerPart>,
     /// Larger than any that was used.

@@ -13,7 +13,7 @@ use proxy_host::ca;
 use proxy_host::ca::command::CaArgs;
 use proxy_host::cli::{Cli, CliError, Command, version};
 use proxy_host::config::command::{ConfigArgs, ConfigCommand, NamedPlugins, SchemaArgs, ShowArgs};
-use proxy_host::config::{self, Config, ConfigErrors, LogLevel};
+use proxy_host::config::{self, AccessLogFile, Config, ConfigErrors, LogLevel};
 #[cfg(unix)]
 use proxy_host::control::{
     self,
@@ -78,6 +78,7 @@ fn check(args: CheckArgs, mut cli: Cli) -> Result<ExitCode, Failure> {
     let mut config = Config::load(cli.flags)?;
     // Warnings go to the terminal; the log file may belong to a running proxy.
     config.log.file = None;
+    config.access_log.file = AccessLogFile::Off;
     config.log.level = config.log.level.max(LogLevel::Warning);
     let telemetry = telemetry::start(&config.log).map_err(Failure::system)?;
     let checked = generation::command::check(config, &mut io::stdout().lock());

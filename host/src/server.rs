@@ -249,6 +249,7 @@ impl Server {
         let generations = Generations::new(
             Arc::clone(&generation),
             source,
+            log.clone(),
             Arc::clone(&observer),
             listeners,
         );
@@ -306,10 +307,9 @@ impl Server {
                         self.notify_reloaded();
                     }
                     Request::ReopenLog(requester) => {
-                        self.log.reopen();
-                        requester.done(match self.overview.has_log_file() {
-                            true => "the log file is being opened again; if that fails, the log shows why",
-                            false => "the log goes to standard output: nothing to open again",
+                        requester.done(match self.reopen_logs() {
+                            true => "the log files are being opened again; if that fails, the log shows why",
+                            false => "the logs go to standard output: nothing to open again",
                         });
                     }
                     Request::End(name) => {
@@ -322,6 +322,7 @@ impl Server {
                         announce(&generation);
                         self.overview.set_listeners(&self.generations.listeners.shown());
                         self.observer.follow(&generation);
+                        self.overview.set_log(&generation.config.log);
                     }
                     self.notify_reloaded();
                 }
@@ -366,6 +367,16 @@ impl Server {
             workers = ?stuck,
             "workers are stuck: not notifying the watchdog of the service manager, which may restart the proxy"
         );
+    }
+
+    /// Opens the log and the access log again, after they have been rotated; `false`: neither goes to a file.
+    fn reopen_logs(&self) -> bool {
+        let is_log_reopened = self.log.reopen();
+        let is_reopened = self.generations.current().access_log.reopen() || is_log_reopened;
+        if !is_reopened {
+            tracing::info!("the log is not reopened: it does not go to a file");
+        }
+        is_reopened
     }
 
     /// Drains the workers, and aborts what does not end in time.

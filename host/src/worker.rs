@@ -327,6 +327,7 @@ impl Worker {
 
     /// Uses this generation for the listeners that there are, and drains the connections of those that it removes.
     fn follow(&self, generation: &Arc<Generation>) {
+        self.context.switch_access_log(&generation.access_log);
         held::set_limit(generation.config.limits.max_buffer_total);
         self.learned.set_limits(&generation.config);
         let parts = self.parts.borrow();

@@ -6,6 +6,7 @@
 use std::cell::{Cell, RefCell};
 use std::ops::AddAssign;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime};
 
@@ -13,7 +14,7 @@ use tokio::sync::Notify;
 
 use crate::deadline::Deadlines;
 use crate::in_flight::{ExchangeKind, InFlight, KindCounts};
-use crate::telemetry::{AccessLog, AccessRecord, LogSink};
+use crate::telemetry::{AccessLog, AccessOutput, AccessRecord, LogSink};
 
 /// How often access lines are passed to the writer.
 const LOG_INTERVAL: Duration = Duration::from_millis(50);
@@ -163,6 +164,11 @@ impl WorkerContext {
         let mut date = self.date.borrow_mut();
         date.refresh();
         use_date(&date.text)
+    }
+
+    /// From now on, access lines are written as a generation has configured them.
+    pub(crate) fn switch_access_log(&self, output: &Arc<AccessOutput>) {
+        self.access_log.switch(output);
     }
 
     /// Whether the access log is enabled.

@@ -197,7 +197,7 @@ impl Proxy {
     fn launch(mut command: Command, scratch: Scratch) -> Proxy {
         let mut child = command.spawn().expect("the proxy can be run");
         let (stdout, stderr) = logs_of(&mut child);
-        let line = stdout.wait_for(|line| line.contains(" - Started server on "));
+        let line = stdout.wait_for(|line| line.contains("Started server on "));
         let address = line.as_deref().and_then(address_in);
         let Some(address) = address else {
             drop(child.kill());
@@ -276,6 +276,13 @@ impl Proxy {
         self.stdout
             .wait_for(|line| has_text(line, text))
             .unwrap_or_else(|| panic!("no line with {text:?} in the log"))
+    }
+
+    /// Waits for the first line on standard error that contains `text`.
+    pub(crate) fn wait_for_error(&self, text: &str) -> String {
+        self.stderr
+            .wait_for(|line| line.contains(text))
+            .unwrap_or_else(|| panic!("no line with {text:?} on standard error"))
     }
 
     /// Waits for the first line of the log that `holds` accepts.
@@ -396,6 +403,7 @@ fn has_text(line: &str, text: &str) -> bool {
 fn address_in(line: &str) -> Option<SocketAddr> {
     let (_, written) = line.split_once("Started server on ")?;
     let written = written.split_whitespace().next()?;
+    let written = written.trim_end_matches(['"', '}']);
     let (host, port) = written.rsplit_once(':')?;
     let host = host
         .trim_start_matches('[')

@@ -13,8 +13,8 @@ use super::document::{Node, Place, Value};
 use super::proxy_py::ProxyPyFlags;
 use super::value::SecondsOrZero;
 use super::{
-    Backlog, ByteLen, HeaderNames, Hostname, LogLevel, OpenFileLimit, Port, Seconds, UrlPath,
-    WorkerCount,
+    Backlog, ByteLen, HeaderNames, Hostname, LogFormat, LogLevel, OpenFileLimit, Port, Seconds,
+    UrlPath, WorkerCount,
 };
 
 /// The groups of the help.
@@ -222,8 +222,16 @@ pub struct Flags {
     pub log_level: Option<String>,
 
     /// File to append the log to. Default: standard output.
+    ///
+    /// - is standard output, too.
     #[arg(long, value_name = "FILE", help_heading = heading::PROCESS)]
     pub log_file: Option<PathBuf>,
+
+    /// Layout of log lines. Default: time, level, place, message.
+    ///
+    /// json, or a format of Python's logging such as "%(levelname)s %(message)s".
+    #[arg(long, value_name = "FORMAT", value_parser = checked::<LogFormat>, help_heading = heading::PROCESS)]
+    pub log_format: Option<String>,
 
     /// File to write the process id to. Default: none.
     ///
@@ -339,6 +347,7 @@ impl Flags {
         );
         given.text("log_level", "--log-level", &self.log_level);
         given.path("log_file", "--log-file", &self.log_file);
+        given.text("log_format", "--log-format", &self.log_format);
         given.text(
             "open_file_limit",
             "--open-file-limit",

@@ -24,9 +24,10 @@ use super::settings_reader::{self, Fault};
 use super::value::{ByteLen, HeaderName, Seconds};
 use super::web_server::web_server;
 use super::{
-    ClientCertificate, CompatibilityConfig, Config, ControlSocketConfig, DnsConfig, Flags,
-    HostTimeouts, InterceptionConfig, KeyPairFiles, Limits, ListenerConfig, LogConfig, Origins,
-    PluginEntry, ServerConfig, Timeouts, TlsConfig, UpstreamTls, environment, include, plugins,
+    AccessLogConfig, ClientCertificate, CompatibilityConfig, Config, ControlSocketConfig,
+    DnsConfig, Flags, HostTimeouts, InterceptionConfig, KeyPairFiles, Limits, ListenerConfig,
+    LogConfig, Origins, PluginEntry, ServerConfig, Timeouts, TlsConfig, UpstreamTls, environment,
+    include, plugins,
 };
 use crate::plain_file;
 
@@ -299,7 +300,11 @@ fn config(
         via: settings.via.0,
         log: LogConfig {
             level: settings.log_level,
-            file: settings.log_file,
+            file: settings.log_file.filter(|path| path.as_os_str() != "-"),
+            format: settings.log_format,
+        },
+        access_log: AccessLogConfig {
+            file: settings.access_log.file.unwrap_or_default(),
         },
         open_file_limit: settings.open_file_limit.map(|limit| limit.0 as u64),
         pid_file: settings.pid_file,

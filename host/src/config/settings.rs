@@ -19,7 +19,8 @@ use super::value::{
     TrustedNetwork, UrlPath, WorkerCount,
 };
 use super::{
-    BasicAuth, HostPattern, ListenerKind, Resolver, ResponseSyntax, Symlinks, UnknownProtocol,
+    AccessLogFile, BasicAuth, HostPattern, ListenerKind, LogFormat, Resolver, ResponseSyntax,
+    Symlinks, UnknownProtocol,
 };
 
 #[derive(Debug, Deserialize, JsonSchema)]
@@ -39,6 +40,8 @@ pub(super) struct Settings {
     pub(super) basic_auth: Option<BasicAuth>,
     pub(super) log_level: LogLevel,
     pub(super) log_file: Option<PathBuf>,
+    pub(super) log_format: LogFormat,
+    pub(super) access_log: AccessLogSettings,
     pub(super) open_file_limit: Option<OpenFileLimit>,
     pub(super) pid_file: Option<PathBuf>,
     pub(super) plugin_dirs: Vec<PathBuf>,
@@ -73,6 +76,8 @@ impl Default for Settings {
             basic_auth: None,
             log_level: LogLevel::default(),
             log_file: None,
+            log_format: LogFormat::default(),
+            access_log: AccessLogSettings::default(),
             open_file_limit: None,
             pid_file: None,
             plugin_dirs: Vec::new(),
@@ -110,6 +115,12 @@ impl Default for ServerSettings {
             control_socket: None,
         }
     }
+}
+
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct AccessLogSettings {
+    pub(super) file: Option<AccessLogFile>,
 }
 
 #[derive(Debug, Deserialize, JsonSchema)]

@@ -11,7 +11,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 use serde::de::{self, Deserialize, Deserializer};
 
-use super::BasicAuth;
+use super::{AccessLogFile, BasicAuth, LogFormat};
 
 /// Why a setting has an invalid value.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -519,6 +519,7 @@ macro_rules! deserialize_as_parsed {
 }
 
 deserialize_as_parsed!(
+    AccessLogFile,
     BasicAuth,
     FieldText,
     FileMode,
@@ -526,6 +527,7 @@ deserialize_as_parsed!(
     ForeignProtocol,
     HeaderName,
     Hostname,
+    LogFormat,
     LogLevel,
     NameServer,
     Pseudonym,

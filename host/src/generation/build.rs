@@ -21,6 +21,7 @@ use crate::plugins::instance::{Filter, Instance, Protocol};
 use crate::plugins::load::{LoadRequest, Loaded, load};
 use crate::plugins::spec::PluginSpec;
 use crate::server_tls::ServerTls;
+use crate::telemetry::AccessOutput;
 use crate::tls_listener::TlsListener;
 use crate::upstream::mark;
 use crate::upstream::resolve::NameFiles;
@@ -40,6 +41,9 @@ pub(crate) fn build(config: Config, before: Option<&Generation>) -> Result<Gener
     let tls_client = findings.note(tls_client(&config, before));
     let server_tls = findings.note(server_tls(&config, before));
     let interception = findings.note(interception(&config, before));
+    let access_log_before = before.map(|before| &*before.access_log);
+    let access_log = AccessOutput::open(&config.log, &config.access_log, access_log_before);
+    let access_log = findings.note(access_log);
     // What is to be served is unknown without the plugins.
     let services = plugins.and_then(|plugins| findings.note(services(&config, plugins, before)));
     let (ids, next_listener_id) = listener_part::ids(&config, before);
@@ -66,12 +70,21 @@ pub(crate) fn build(config: Config, before: Option<&Generation>) -> Result<Gener
         Some(server_tls),
         Some(listeners),
         Some((interception, certificates)),
-    ) = (services, tls_client, server_tls, listeners, interception)
+        Some(access_log),
+    ) = (
+        services,
+        tls_client,
+        server_tls,
+        listeners,
+        interception,
+        access_log,
+    )
     else {
         return Err(Problems::new(findings.0, &config));
     };
     Ok(Generation {
         number: before.map_or(1, |before| before.number + 1),
+        access_log: Arc::new(access_log),
         listeners,
         next_listener_id,
         of_all: services.of_all,

@@ -8,6 +8,7 @@ use crate::config::{Config, ConfigError, PluginEntry, PluginPart};
 use crate::interception::certificates::CertificatesError;
 use crate::key_pair::KeyPairError;
 use crate::plugins::load::LoadError;
+use crate::telemetry::TelemetryError;
 use crate::upstream::tls::TlsClientError;
 use crate::web::WebServerError;
 
@@ -62,6 +63,9 @@ pub enum Problem {
     /// A client certificate or its key cannot be used.
     #[error(transparent)]
     ClientCertificate(KeyPairError),
+    /// The access log cannot be written.
+    #[error(transparent)]
+    AccessLog(#[from] TelemetryError),
     /// A thread for events cannot be started.
     #[error("cannot start a thread for events: {0}")]
     Events(io::Error),
@@ -114,6 +118,7 @@ impl Problem {
             Self::WebServer(WebServerError::Pac(_)) => {
                 origins.of_setting("web_server.pac.file", reason)
             }
+            Self::AccessLog(_) => origins.of_setting("access_log.file", reason),
             Self::UnknownPlugin { setting, .. } => origins.of_setting(setting, reason),
             Self::NothingToServe => origins.of_setting("disable_http_proxy", reason),
             Self::WebServer(_) | Self::Certificates(_) | Self::Tls(_) | Self::Events(_) => {
@@ -124,7 +129,7 @@ impl Problem {
 
     /// Whether the configuration or a plugin is the cause, rather than the system.
     fn is_configuration(&self) -> bool {
-        !matches!(self, Self::Events(_) | Self::Tls(_))
+        !matches!(self, Self::Events(_) | Self::Tls(_) | Self::AccessLog(_))
     }
 }
 

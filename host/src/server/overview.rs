@@ -33,12 +33,19 @@ pub(super) struct Overview {
     started: Instant,
     listeners: RefCell<Vec<String>>,
     control_socket: RefCell<String>,
-    log: LogStatus,
+    log: RefCell<LogStatus>,
     stage: watch::Receiver<ShutdownStage>,
     /// The numbers of the generations, and the names of the active plugins.
     generations: RefCell<(GenerationsStatus, Vec<String>)>,
     /// By the number of the worker. Locked, so that each request for reports gets its own.
     workers: Mutex<Vec<watch::Sender<ReportTo>>>,
+}
+
+fn log_status(log: &LogConfig) -> LogStatus {
+    LogStatus {
+        file: log.file.as_ref().map(|file| file.display().to_string()),
+        level: format!("{:?}", log.level).to_uppercase(),
+    }
 }
 
 impl Overview {
@@ -51,10 +58,7 @@ impl Overview {
             started: Instant::now(),
             listeners: RefCell::default(),
             control_socket: RefCell::default(),
-            log: LogStatus {
-                file: log.file.as_ref().map(|file| file.display().to_string()),
-                level: format!("{:?}", log.level).to_uppercase(),
-            },
+            log: log_status(log).into(),
             stage,
             generations: RefCell::default(),
             workers: Mutex::new(workers),
@@ -71,9 +75,9 @@ impl Overview {
         self.control_socket.replace(path.display().to_string());
     }
 
-    /// Whether the log goes to a file.
-    pub(super) fn has_log_file(&self) -> bool {
-        self.log.file.is_some()
+    /// Notes where the log goes, which a reload may change.
+    pub(super) fn set_log(&self, log: &LogConfig) {
+        self.log.replace(log_status(log));
     }
 
     /// Notes the generations, and the names of the active plugins.
@@ -96,7 +100,7 @@ impl Overview {
             workers,
             plugins: plugins_status(&plugins, &statistics::summary()),
             control_socket: self.control_socket.borrow().clone(),
-            log: self.log.clone(),
+            log: self.log.borrow().clone(),
         }
     }
 

@@ -24,11 +24,13 @@ use crate::generation::{self, Generation};
 use crate::plugins::call::Visible;
 use crate::plugins::callee::Place;
 use crate::plugins::marks::{self, Role};
+use crate::telemetry::LogSink;
 use crate::worker::Switched;
 
 /// The current generation, the replaced ones, and the one being built.
 pub(super) struct Generations {
     source: ConfigSource,
+    log: LogSink,
     observer: Arc<Observer>,
     /// Those of the current generation.
     pub(super) listeners: Listeners,
@@ -52,11 +54,13 @@ impl Generations {
     pub(super) fn new(
         first: Arc<Generation>,
         source: ConfigSource,
+        log: LogSink,
         observer: Arc<Observer>,
         listeners: Listeners,
     ) -> Self {
         Self {
             source,
+            log,
             observer,
             listeners,
             current: watch::Sender::new(first),
@@ -83,6 +87,11 @@ impl Generations {
         self.build_in_progress.is_some()
     }
 
+    /// The current generation.
+    pub(super) fn current(&self) -> Arc<Generation> {
+        self.current.borrow().clone()
+    }
+
     /// Notifies a worker of new generations.
     pub(super) fn subscribe(&self) -> watch::Receiver<Arc<Generation>> {
         self.current.subscribe()
@@ -107,10 +116,11 @@ impl Generations {
     fn start(&mut self) {
         let (send, receive) = oneshot::channel();
         let (source, observer) = (Arc::clone(&self.source), Arc::clone(&self.observer));
+        let log = self.log.clone();
         let (current, bound) = (self.current.borrow().clone(), self.listeners.bound());
         let make = move || {
             let _visible = Visible::new(Role::Background);
-            let made = make(&source, &observer, &current, &bound);
+            let made = make(&source, &log, &observer, &current, &bound);
             // Dropped here, so that this thread is not their last owner.
             drop((current, bound));
             // The server may be ending.
@@ -293,9 +303,11 @@ fn blocking_call() -> Option<String> {
     Some(format!(" (in {hook} of {plugin})"))
 }
 
-/// Builds a generation from the current configuration, and binds the listeners that are not among the `bound` ones.
+/// Builds a generation from the current configuration, binds the listeners that are not among the `bound` ones, and changes
+/// the log. If anything is wrong, nothing changes.
 fn make(
     source: &ConfigSource,
+    log: &LogSink,
     observer: &Observer,
     current: &Generation,
     bound: &[Arc<Bound>],
@@ -308,17 +320,34 @@ fn make(
         .map_err(|errors| in_configuration(errors.iter().map(ToString::to_string).collect()))?;
     let config = with_startup_settings(config, &current.config);
     observer.prepare(&config);
-    let generation = generation::build(config, Some(current)).map_err(|problems| Refusal {
-        is_configuration: problems.is_configuration(),
-        problems: problems.iter().map(ToString::to_string).collect(),
-    })?;
-    match listen(&generation, bound) {
-        Ok(new) => Ok((generation, new)),
-        Err(error) => {
+    let next_log = log.prepare(&config.log).map_err(|error| error.to_string());
+    let generation = match generation::build(config, Some(current)) {
+        Ok(generation) => generation,
+        Err(problems) => {
+            let of_log = next_log.err();
+            return Err(Refusal {
+                is_configuration: problems.is_configuration(),
+                problems: problems
+                    .iter()
+                    .map(ToString::to_string)
+                    .chain(of_log)
+                    .collect(),
+            });
+        }
+    };
+    let bound = listen(&generation, bound)
+        .map_err(|error| (error.is_configuration(), error.to_string()))
+        .and_then(|new| Ok((new, next_log.map_err(|error| (false, error))?)));
+    match bound {
+        Ok((new, next_log)) => {
+            log.switch(next_log);
+            Ok((generation, new))
+        }
+        Err((is_configuration, problem)) => {
             generation.end();
             Err(Refusal {
-                is_configuration: error.is_configuration(),
-                problems: vec![error.to_string()],
+                is_configuration,
+                problems: vec![problem],
             })
         }
     }
@@ -330,7 +359,8 @@ fn with_startup_settings(new: Config, running: &Config) -> Config {
     let Config {
         num_workers,
         backlog,
-        log,
+        log: _,
+        access_log: _,
         open_file_limit,
         pid_file,
         server: ServerConfig {
@@ -358,7 +388,6 @@ fn with_startup_settings(new: Config, running: &Config) -> Config {
     let changed = [
         ("num_workers", new.num_workers != *num_workers),
         ("backlog", new.backlog != *backlog),
-        ("log", new.log != *log),
         ("open_file_limit", new.open_file_limit != *open_file_limit),
         ("pid_file", new.pid_file != *pid_file),
         (
@@ -374,7 +403,6 @@ fn with_startup_settings(new: Config, running: &Config) -> Config {
     Config {
         num_workers: *num_workers,
         backlog: *backlog,
-        log: log.clone(),
         open_file_limit: *open_file_limit,
         pid_file: pid_file.clone(),
         server: ServerConfig {

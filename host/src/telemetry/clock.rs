@@ -1,23 +1,26 @@
-//! The time stamp of a log line.
+//! The time of a log line, as text.
 //!
 //! Looking up the time zone is too expensive for every line, so the text is cached and only its milliseconds change
 //! within a second. Each thread has its own clock. Changes of daylight saving time take effect within a second.
 
 use std::fmt::Write;
 use std::sync::atomic::Ordering;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use jiff::Timestamp;
-use jiff::tz::TimeZone;
+use jiff::tz::{Offset, TimeZone};
 
 use super::direct::OFFSET;
 
-/// Local time as text, such as `2019-09-27 12:44:02,212`.
+/// Local time as text.
 #[derive(Debug)]
 pub(super) struct Clock {
     zone: TimeZone,
-    /// The second that `text` shows, since 1970.
+    /// The second that the texts show, since 1970.
     second: i64,
+    /// Since 1970.
+    now: Duration,
+    offset: Offset,
     text: String,
 }
 
@@ -33,22 +36,24 @@ impl Clock {
         Clock {
             zone,
             second: i64::MIN,
+            now: Duration::ZERO,
+            offset: Offset::UTC,
             text: String::with_capacity(24),
         }
     }
 
-    /// The time stamp of `now`.
-    pub(super) fn stamp(&mut self, now: SystemTime) -> &str {
+    /// Sets the time that the functions below show.
+    pub(super) fn set(&mut self, now: SystemTime) {
         let since_1970 = now.duration_since(UNIX_EPOCH).unwrap_or_default();
         let second = i64::try_from(since_1970.as_secs()).unwrap_or(0);
         if second != self.second {
             self.turn_to(second);
         }
+        self.now = since_1970;
         self.text.truncate(UP_TO_SECOND);
         let millis = since_1970.subsec_millis();
         self.text
             .extend([millis / 100, millis / 10 % 10, millis % 10].map(digit));
-        &self.text
     }
 
     fn turn_to(&mut self, second: i64) {
@@ -56,7 +61,7 @@ impl Clock {
         let offset = self.zone.to_offset(utc);
         OFFSET.store(offset.seconds(), Ordering::Relaxed);
         let local = offset.to_datetime(utc);
-        self.second = second;
+        (self.second, self.offset) = (second, offset);
         self.text.clear();
         // Writing to a String cannot fail.
         let _ = write!(
@@ -70,6 +75,44 @@ impl Clock {
             local.second()
         );
     }
+
+    /// The time, such as `2019-09-27 12:44:02,212`.
+    pub(super) fn text(&self) -> &str {
+        &self.text
+    }
+
+    /// Since 1970.
+    pub(super) fn since_1970(&self) -> Duration {
+        self.now
+    }
+
+    /// Appends the time as `2019-09-27T12:44:02.212+02:00` (RFC 3339).
+    pub(super) fn push_rfc3339(&self, out: &mut Vec<u8>) {
+        let (date, time) = self.text.split_at_checked(10).unwrap_or_default();
+        out.extend_from_slice(date.as_bytes());
+        out.push(b'T');
+        let time = time.bytes().skip(1);
+        out.extend(time.map(|byte| if byte == b',' { b'.' } else { byte }));
+        self.push_offset(out);
+    }
+
+    fn push_offset(&self, out: &mut Vec<u8>) {
+        let seconds = self.offset.seconds();
+        let sign = if seconds < 0 { '-' } else { '+' };
+        let minutes = seconds.unsigned_abs() / 60;
+        // Writing to a Vec cannot fail.
+        let _ = write!(Bytes(out), "{sign}{:02}:{:02}", minutes / 60, minutes % 60);
+    }
+}
+
+/// Writes text to bytes.
+struct Bytes<'a>(&'a mut Vec<u8>);
+
+impl Write for Bytes<'_> {
+    fn write_str(&mut self, text: &str) -> std::fmt::Result {
+        self.0.extend_from_slice(text.as_bytes());
+        Ok(())
+    }
 }
 
 /// The digit of a number below 10.
@@ -81,21 +124,34 @@ fn digit(number: u32) -> char {
 mod tests {
     use super::*;
     use jiff::tz::offset;
-    use std::time::Duration;
 
     #[test]
     fn shows_local_time_with_milliseconds() {
         let mut clock = Clock::in_zone(TimeZone::fixed(offset(2)));
         let noon = UNIX_EPOCH + Duration::from_millis(1_569_581_042_212);
-        assert_eq!(clock.stamp(noon), "2019-09-27 12:44:02,212");
-        assert_eq!(
-            clock.stamp(noon + Duration::from_millis(5)),
-            "2019-09-27 12:44:02,217"
-        );
-        assert_eq!(
-            clock.stamp(noon + Duration::from_secs(1)),
-            "2019-09-27 12:44:03,212"
-        );
-        assert_eq!(clock.stamp(noon), "2019-09-27 12:44:02,212");
+        for (later, text) in [
+            (0, "2019-09-27 12:44:02,212"),
+            (5, "2019-09-27 12:44:02,217"),
+            (1000, "2019-09-27 12:44:03,212"),
+            (0, "2019-09-27 12:44:02,212"),
+        ] {
+            clock.set(noon + Duration::from_millis(later));
+            assert_eq!(clock.text(), text);
+        }
+    }
+
+    #[test]
+    fn shows_the_zone_where_the_form_has_one() {
+        let half_an_hour = Offset::from_seconds(-(3 * 3600 + 1800)).unwrap();
+        for (zone, rfc3339) in [
+            (offset(2), "2019-09-27T12:44:02.212+02:00"),
+            (half_an_hour, "2019-09-27T07:14:02.212-03:30"),
+        ] {
+            let mut clock = Clock::in_zone(TimeZone::fixed(zone));
+            clock.set(UNIX_EPOCH + Duration::from_millis(1_569_581_042_212));
+            let mut out = Vec::new();
+            clock.push_rfc3339(&mut out);
+            assert_eq!(String::from_utf8(out).unwrap(), rfc3339);
+        }
     }
 }

@@ -6,6 +6,8 @@
 
 use std::sync::atomic::{AtomicI32, AtomicU64, Ordering};
 
+use super::output::Output;
+
 /// The number of messages queued for the writer.
 pub(super) static QUEUED: AtomicU64 = AtomicU64::new(0);
 pub(super) static WRITTEN: AtomicU64 = AtomicU64::new(0);
@@ -18,12 +20,14 @@ static DESTINATION: AtomicI32 = AtomicI32::new(-1);
 
 /// From now on, lines also go here. It has to stay open until the next one is set.
 #[cfg(unix)]
-pub(super) fn set_destination(destination: &impl std::os::fd::AsRawFd) {
-    DESTINATION.store(destination.as_raw_fd(), Ordering::Relaxed);
+pub(super) fn set_output(output: &Output) {
+    if let Some(descriptor) = output.descriptor() {
+        DESTINATION.store(descriptor, Ordering::Relaxed);
+    }
 }
 
 #[cfg(not(unix))]
-pub(super) fn set_destination<T>(_destination: &T) {}
+pub(super) fn set_output(_output: &Output) {}
 
 /// A line of fixed size; longer text is cut.
 pub(crate) struct Line {

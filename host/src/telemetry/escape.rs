@@ -48,7 +48,7 @@ pub(super) fn is_word(text: &str) -> bool {
 }
 
 /// Control characters, and format characters that hide text or change its direction.
-fn is_unprintable(c: char) -> bool {
+pub(super) fn is_unprintable(c: char) -> bool {
     c.is_control()
         || matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
 }

@@ -18,8 +18,7 @@ use tracing::field::{Field, Visit};
 use tracing::{Event, Level, Metadata, Subscriber};
 use tracing_subscriber::layer::{Context, Layer};
 
-use super::escape::Escaped;
-use super::line::{level_word, write_prefix};
+use super::line::{Entry, Layout, LineLevel};
 
 /// The rate at which the lines of a location are written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -134,11 +133,11 @@ impl Repeats {
     }
 
     /// One line for each location with suppressed lines since the last call.
-    pub(super) fn take_report(&self) -> String {
-        self.take_report_at(Instant::now())
+    pub(super) fn take_report(&self, layout: &Layout) -> String {
+        self.take_report_at(Instant::now(), layout)
     }
 
-    fn take_report_at(&self, now: Instant) -> String {
+    fn take_report_at(&self, now: Instant, layout: &Layout) -> String {
         let mut lines = String::new();
         let mut locations = self.locations();
         let mut is_counting = false;
@@ -146,7 +145,7 @@ impl Repeats {
             let left_out = std::mem::take(&mut location.left_out);
             if left_out > 0 {
                 // Writing to a String cannot fail.
-                let _ = write_report(&mut lines, location, place.as_ref(), left_out);
+                let _ = write_report(&mut lines, location, place.as_ref(), left_out, layout);
             }
             location.refill(now);
             is_counting |= location.left == 0;
@@ -219,23 +218,23 @@ fn write_report(
     location: &RateState,
     place: Option<&PluginLocation>,
     left_out: u64,
+    layout: &Layout,
 ) -> fmt::Result {
     let metadata = location.metadata;
-    let (path, line) = match place {
-        Some(place) => (place.target.as_str(), place.line),
-        None => {
-            let path = metadata.module_path().unwrap_or(metadata.target());
-            (path, metadata.line().unwrap_or(0).into())
-        }
+    let own_path = metadata.module_path().unwrap_or(metadata.target());
+    let own_line = u64::from(metadata.line().unwrap_or(0));
+    let entry = Entry {
+        level: LineLevel::of(metadata.level()),
+        path: place.map_or(own_path, |place| &place.target),
+        file: metadata
+            .file()
+            .filter(|_| place.is_none())
+            .unwrap_or_default(),
+        line: place.map_or(own_line, |place| place.line),
+        message: &format!("{} (and {left_out} more like this)", location.message),
+        fields: "",
     };
-    let module = path.rsplit("::").next().unwrap_or(path);
-    write_prefix(lines, level_word(metadata.level()))?;
-    write!(Escaped(lines), "{module}:{line} - ")?;
-    writeln!(
-        lines,
-        "{} (and {left_out} more like this)",
-        location.message
-    )
+    entry.write(layout, lines)
 }
 
 impl Visit for PluginLocation {
@@ -261,7 +260,7 @@ impl Visit for MessageText<'_> {
     fn record_debug(&mut self, field: &Field, value: &dyn Debug) {
         if field.name() == "message" {
             // Writing to a String cannot fail.
-            let _ = write!(Escaped(self.0), "{value:?}");
+            let _ = write!(self.0, "{value:?}");
         }
     }
 }
@@ -294,7 +293,10 @@ mod tests {
             });
         });
         let now = Instant::now() + INTERVAL;
-        (count.0.load(Ordering::Relaxed), repeats.take_report_at(now))
+        (
+            count.0.load(Ordering::Relaxed),
+            repeats.take_report_at(now, &Layout::default()),
+        )
     }
 
     #[test]
@@ -370,9 +372,12 @@ mod tests {
         });
         assert!(repeats.is_counting());
         let now = Instant::now();
-        assert_ne!(repeats.take_report_at(now), "");
+        assert_ne!(repeats.take_report_at(now, &Layout::default()), "");
         assert!(repeats.is_counting(), "nothing may be written yet");
-        assert_eq!(repeats.take_report_at(now + 2 * INTERVAL), "");
+        assert_eq!(
+            repeats.take_report_at(now + 2 * INTERVAL, &Layout::default()),
+            ""
+        );
         assert!(!repeats.is_counting());
     }
 }

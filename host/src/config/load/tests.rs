@@ -129,6 +129,7 @@ fn every_flag_has_an_effect() {
             [value] => match value.as_str() {
                 "ADDRESS" | "DIR" | "FILE" | "FILE|TEXT" | "NAME,..." => "=some",
                 "BYTES" | "N" | "PORT" | "SECONDS" => "=77",
+                "FORMAT" => "=json",
                 "LEVEL" => "=error",
                 "LIBRARY:NAME,..." => "=lib.so:Name",
                 "NAME.KEY=VALUE" => "=Name.key=1",

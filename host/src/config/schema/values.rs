@@ -11,7 +11,7 @@ use super::super::value::{
     Bounded, Bytes, FieldText, FileMode, FileName, ForeignProtocol, HeaderName, Hostname, LogLevel,
     MAX_SECONDS, NameServer, Pseudonym, Seconds, SecondsOrZero, TrustedNetwork, UrlPath,
 };
-use super::super::{BasicAuth, DirectRule, HostPattern};
+use super::super::{AccessLogFile, BasicAuth, DirectRule, HostPattern, LogFormat};
 
 /// One or more pairs of a number and a unit, or a bare number of seconds.
 const DURATION: &str = concat!(
@@ -41,6 +41,7 @@ macro_rules! string_schemas {
 }
 
 string_schemas! {
+    AccessLogFile: "",
     DirectRule: format!(r"{HOST_PATTERN}|^[0-9.]+/[0-9]{{1,2}}$|^<[Ll][Oo][Cc][Aa][Ll]>$"),
     FieldText: "^[ -~]*$",
     FileMode: "^0?[0-7]{3}$",
@@ -49,6 +50,7 @@ string_schemas! {
     HeaderName: r"^\s*[!#$%&'*+.^_`|~0-9A-Za-z-]+\s*$",
     HostPattern: HOST_PATTERN,
     Hostname: r"^(\[[A-Za-z0-9._:%-]+\]|[A-Za-z0-9._:%-]+)$",
+    LogFormat: r"^(default|json)$|%\(message\)",
     NameServer: r"^([0-9.]+(:[0-9]{1,5})?|[0-9A-Fa-f:.]+|\[[0-9A-Fa-f:.]+\]:[0-9]{1,5})$",
     Pseudonym: "^[!#$%&'*+.^_`|~0-9A-Za-z:-]+$",
     TrustedNetwork: r"^([0-9.]+|[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*)(/[0-9]{1,3})?$",

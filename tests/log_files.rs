@@ -1,0 +1,336 @@
+//! The log and the access log as files: where they go, how lines are laid out, rotation, and disks that are full.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use rustix::process::Signal;
+use serde_json::Value;
+
+use crate::support::{HANG, OK, Origin, Proxy, Scratch, get};
+
+/// Waits until the file contains `text`; returns its content.
+fn wait_for_text(file: &Path, text: &str) -> String {
+    let deadline = Instant::now() + HANG;
+    loop {
+        let content = fs::read_to_string(file).unwrap_or_default();
+        if content.contains(text) {
+            return content;
+        }
+        assert!(Instant::now() < deadline, "no {text:?} in {content:?}");
+        thread::sleep(Duration::from_millis(10));
+    }
+}
+
+/// A proxy with a configuration file that the test changes.
+struct Configured {
+    scratch: Scratch,
+    file: PathBuf,
+}
+
+impl Configured {
+    fn new(toml: &str) -> Self {
+        let scratch = Scratch::new();
+        let file = scratch.write("changed.toml", toml);
+        Self { scratch, file }
+    }
+
+    fn start(&self) -> Proxy {
+        Proxy::command()
+            .args(["--config".as_ref(), self.file.as_os_str()])
+            .start()
+    }
+
+    /// The path of a file as it is written in TOML.
+    fn path(&self, name: &str) -> (PathBuf, String) {
+        let path = self.scratch.path(name);
+        let text = format!("{:?}", path.display().to_string());
+        (path, text)
+    }
+
+    fn reload(&self, proxy: &Proxy, toml: &str) {
+        self.scratch.write("changed.toml", toml);
+        proxy.signal(Signal::HUP);
+    }
+}
+
+// ---- layout ----------------------------------------------------------------------------------------------------
+
+#[test]
+fn a_dash_is_standard_output() {
+    let proxy = Proxy::command().args(["--log-file", "-"]).start();
+    let origin = Origin::answering(OK);
+    proxy.get(&origin, "/dash");
+    proxy.wait_for_line("/dash - 200 OK");
+}
+
+#[test]
+fn all_lines_have_the_layout_of_pythons_logging() {
+    let format =
+        "%(asctime)s - pid:%(process)d [%(levelname)-.1s] %(funcName)s:%(lineno)d - %(message)s";
+    let proxy = Proxy::command().args(["--log-format", format]).start();
+    let origin = Origin::answering(OK);
+    proxy.get(&origin, "/laid-out");
+    proxy.wait_for_line("/laid-out");
+    let pid = proxy.id();
+    for line in proxy.lines() {
+        let rest = line.get(23..).unwrap_or_default();
+        assert!(rest.starts_with(&format!(" - pid:{pid} [I] ")), "{line}");
+    }
+}
+
+#[test]
+fn all_lines_are_json_objects_if_so_configured() {
+    let proxy = Proxy::command()
+        .args(["--log-format", "json", "--log-level", "d"])
+        .start();
+    let origin =
+        Origin::answering(b"HTTP/1.1 200 \"x\x1b\r\nContent-Length: 1\r\n\r\nx".as_slice());
+    proxy.ask(format!(
+        "GET http://{}/\u{202e}\"path HTTP/1.1\r\nHost: a\r\n\r\n",
+        origin.authority()
+    ));
+    proxy.ask("GET http://127.0.0.1:1/closed HTTP/1.1\r\nHost: a\r\n\r\n");
+    proxy.wait_for_line("/closed");
+    for line in proxy.lines() {
+        let object: Value = serde_json::from_str(&line).unwrap_or_else(|_| panic!("{line}"));
+        for key in ["time", "level", "process", "module", "line", "message"] {
+            assert!(!object[key].is_null(), "no {key}: {line}");
+        }
+    }
+}
+
+#[test]
+fn a_layout_with_a_misspelt_field_is_refused() {
+    let exit = Proxy::command()
+        .args(["--log-format", "%(levlname)s %(message)s"])
+        .run();
+    assert_eq!(exit.code, Some(2));
+    assert!(
+        exit.stderr.contains("did you mean %(levelname)s?"),
+        "{}",
+        exit.stderr
+    );
+    let exit = Proxy::command().config("log_format = \"jsn\"").run();
+    assert_eq!(exit.code, Some(78));
+    assert!(
+        exit.stderr.contains("write `default`, `json`, or a text"),
+        "{}",
+        exit.stderr
+    );
+}
+
+// ---- reload ----------------------------------------------------------------------------------------------------
+
+#[test]
+fn a_reload_changes_level_layout_and_file() {
+    let configured = Configured::new("");
+    let origin = Origin::answering(OK);
+    let proxy = configured.start();
+    let (log, log_text) = configured.path("proxy.log");
+    configured.reload(
+        &proxy,
+        &format!("log_file = {log_text}\nlog_format = \"[%(levelname)s] %(message)s\"\n"),
+    );
+    wait_for_text(&log, "generation 2 is active");
+    proxy.get(&origin, "/in-the-file");
+    wait_for_text(&log, "/in-the-file");
+    configured.reload(
+        &proxy,
+        &format!("log_file = {log_text}\nlog_level = \"DEBUG\"\n"),
+    );
+    wait_for_text(&log, "generation 3 is active");
+    proxy.ask("BAD\r\n\r\n");
+    let text = wait_for_text(&log, " - DEBUG - ");
+    assert!(
+        text.contains("[INFO] SIGHUP: generation 2 is active"),
+        "{text}"
+    );
+    configured.reload(&proxy, "log_level = \"WARNING\"\n");
+    let deadline = Instant::now() + HANG;
+    while !proxy
+        .lines()
+        .iter()
+        .any(|line| line.contains(" - WARNING - "))
+    {
+        assert!(Instant::now() < deadline, "no line on standard output");
+        proxy.ask("GET http://127.0.0.1:1/closed HTTP/1.1\r\nHost: a\r\n\r\n");
+    }
+}
+
+#[test]
+fn a_reload_whose_log_cannot_be_opened_changes_nothing() {
+    let configured = Configured::new("");
+    let origin = Origin::answering(OK);
+    let proxy = configured.start();
+    configured.reload(&proxy, "log_file = \"/no/such/directory/proxy.log\"\n");
+    let line = proxy.wait_for_line("not reloaded, generation 1 remains active");
+    assert!(
+        line.contains("log file /no/such/directory/proxy.log: "),
+        "{line}"
+    );
+    configured.reload(
+        &proxy,
+        "[access_log]\nfile = \"/no/such/directory/access.log\"\n",
+    );
+    proxy.wait_for_line("access log file /no/such/directory/access.log: ");
+    proxy.get(&origin, "/still");
+    proxy.wait_for_line("/still - 200 OK");
+}
+
+// ---- the access log ---------------------------------------------------------------------------------------------
+
+#[test]
+fn the_access_log_may_be_off_and_may_be_elsewhere() {
+    let configured = Configured::new("[access_log]\nfile = \"off\"\n");
+    let origin = Origin::answering(OK);
+    let proxy = configured.start();
+    proxy.get(&origin, "/off");
+    let (file, text) = configured.path("access.log");
+    configured.reload(
+        &proxy,
+        &format!("log_level = \"ERROR\"\n[access_log]\nfile = {text}\n"),
+    );
+    // With its own file, the level of the log does not matter.
+    let deadline = Instant::now() + HANG;
+    while !fs::read_to_string(&file).is_ok_and(|text| text.contains("/elsewhere - 200 OK")) {
+        assert!(Instant::now() < deadline, "no line");
+        proxy.get(&origin, "/elsewhere");
+    }
+    configured.reload(&proxy, "[access_log]\nfile = \"-\"\n");
+    proxy.wait_for_line("generation 3 is active");
+    proxy.get(&origin, "/on-standard-output");
+    proxy.wait_for_line("/on-standard-output - 200 OK");
+    let lines = proxy.lines();
+    let is_elsewhere = |line: &String| line.contains("/off") || line.contains("/elsewhere");
+    assert!(!lines.iter().any(is_elsewhere), "{lines:#?}");
+}
+
+/// How often each path stands in the files.
+fn paths_in(files: &[PathBuf]) -> BTreeMap<String, usize> {
+    let mut paths = BTreeMap::new();
+    for file in files {
+        let text = fs::read_to_string(file).expect("a log file can be read");
+        assert!(
+            text.is_empty() || text.ends_with('\n'),
+            "a line is cut in {file:?}"
+        );
+        for line in text.lines().filter(|line| line.contains(" - GET ")) {
+            let path = line
+                .split('/')
+                .nth(1)
+                .and_then(|rest| rest.split(' ').next());
+            *paths
+                .entry(path.unwrap_or_default().to_owned())
+                .or_default() += 1;
+        }
+    }
+    paths
+}
+
+/// Sends requests from several clients while both files are renamed and reopened; returns the files with the lines of the
+/// requests, and how many requests there were.
+fn rotate_under_load(access_file: Option<&str>) -> (Scratch, Vec<PathBuf>, usize) {
+    const CLIENTS: usize = 4;
+    const REQUESTS: usize = 400;
+    const ROTATIONS: usize = 10;
+    let configured = Configured::new("");
+    let origin = Origin::answering(OK);
+    let proxy = configured.start();
+    let (log, log_text) = configured.path("proxy.log");
+    let mut toml = format!("num_workers = 1\nlog_file = {log_text}\n");
+    let logs = match access_file {
+        Some(name) => {
+            let (path, text) = configured.path(name);
+            toml += &format!("[access_log]\nfile = {text}\n");
+            vec![log.clone(), path]
+        }
+        None => vec![log.clone()],
+    };
+    configured.reload(&proxy, &toml);
+    wait_for_text(&log, "generation 2 is active");
+    let mut files = Vec::new();
+    thread::scope(|scope| {
+        for number in 0..CLIENTS {
+            let (proxy, origin) = (&proxy, &origin);
+            scope.spawn(move || {
+                let mut client = proxy.client();
+                for request in 0..REQUESTS {
+                    client.ask(get(origin, &format!("/{number}-{request}")));
+                }
+            });
+        }
+        for rotation in 0..ROTATIONS {
+            for file in &logs {
+                let rotated = file.with_extension(format!("{rotation}"));
+                fs::rename(file, &rotated).expect("it is there");
+                files.push(rotated);
+            }
+            proxy.signal(Signal::USR1);
+            wait_for_text(&log, "the log file has been reopened");
+            for file in &logs {
+                while !file.exists() {
+                    thread::yield_now();
+                }
+            }
+        }
+    });
+    proxy.signal(Signal::TERM);
+    proxy.wait();
+    files.extend(logs);
+    (configured.scratch, files, CLIENTS * REQUESTS)
+}
+
+#[test]
+fn rotation_under_load_loses_no_line() {
+    for access_file in [None, Some("access.log")] {
+        let (_scratch, files, requests) = rotate_under_load(access_file);
+        let paths = paths_in(&files);
+        assert_eq!(paths.len(), requests, "lost lines");
+        assert!(
+            paths.values().all(|count| *count == 1),
+            "lines that stand there twice"
+        );
+        // All of it is not in one file.
+        let access = files
+            .iter()
+            .filter(|file| !paths_in(&[(*file).clone()]).is_empty());
+        assert!(access.count() > 1, "nothing was rotated");
+    }
+}
+
+// ---- full disks --------------------------------------------------------------------------------------------------
+
+#[test]
+fn a_full_disk_under_the_log_stops_nothing_and_is_reported_once() {
+    let scratch = Scratch::new();
+    let file = scratch.path("access.log");
+    std::os::unix::fs::symlink("/dev/full", &file).expect("a scratch directory is ours");
+    let origin = Origin::answering(OK);
+    let proxy = Proxy::command()
+        .config(&format!(
+            "[access_log]\nfile = {:?}",
+            file.display().to_string()
+        ))
+        .start();
+    for number in 0..20 {
+        assert_eq!(proxy.get(&origin, &format!("/{number}")).status(), 200);
+    }
+    proxy.wait_for_error("access log: No space left on device");
+    fs::remove_file(&file).expect("it is there");
+    proxy.signal(Signal::USR1);
+    proxy.wait_for_line("the access log file has been reopened");
+    proxy.get(&origin, "/again");
+    wait_for_text(&file, "/again - 200 OK");
+    let line = proxy.wait_for_line("the access log could not be written, lines dropped count=");
+    assert!(line.contains(" - WARNING - "), "{line}");
+    proxy.signal(Signal::TERM);
+    let exit = proxy.wait();
+    let reports = exit
+        .stderr
+        .matches("access log: No space left on device")
+        .count();
+    assert_eq!((exit.code, reports), (Some(0), 1), "{}", exit.stderr);
+}
