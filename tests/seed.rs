@@ -951,11 +951,13 @@ fn a_plugin_that_does_not_exist_is_named_with_every_place_that_was_looked_at() {
         assert_eq!(exit.stderr.lines().count(), 1, "{}", exit.stderr);
         let found_nothing = format!("no library in {directory}, ");
         let has_no_such = format!("provides a plugin named {name}): check the path");
+        let is_python = "a Python class cannot be loaded";
         for words in [
             spec,
             "library not found (tried ",
             &found_nothing,
             &has_no_such,
+            is_python,
         ] {
             assert!(
                 exit.stderr.contains(words),

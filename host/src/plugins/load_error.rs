@@ -28,8 +28,8 @@ pub enum LoadProblem {
     NotASpec,
     /// There is no library of that name in the places that were searched.
     #[error(
-        "library not found (tried {}{}): check the path, or add its directory with --plugin-dir",
-        listed(.places), also_searched(.name.as_deref(), .dirs)
+        "library not found (tried {}{}): check the path, or add its directory with --plugin-dir{}",
+        listed(.places), also_searched(.name.as_deref(), .dirs), for_python(*.may_be_python)
     )]
     Missing {
         /// Where a file of its name could have been.
@@ -38,6 +38,8 @@ pub enum LoadProblem {
         name: Option<String>,
         /// The directories that were searched for such a library.
         dirs: Vec<PathBuf>,
+        /// Whether it is written as a class of Python is.
+        may_be_python: bool,
     },
     /// There is no file at the path, and a path is not searched for anywhere else.
     #[error(
@@ -204,6 +206,15 @@ fn also_searched(name: Option<&str>, dirs: &[PathBuf]) -> String {
             )
         }
         _ => String::new(),
+    }
+}
+
+fn for_python(may_be_python: bool) -> &'static str {
+    match may_be_python {
+        true => {
+            "; a Python class cannot be loaded: use a bundled plugin, or write it with plugin-api"
+        }
+        false => "",
     }
 }
 

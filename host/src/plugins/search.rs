@@ -47,6 +47,7 @@ pub(super) fn find(spec: &PluginSpec, dirs: &[PathBuf]) -> Result<PathBuf, LoadE
                 places,
                 name: name_to_search(spec).map(str::to_owned),
                 dirs: dirs.to_vec(),
+                may_be_python: spec.is_dotted(),
             },
         )),
     }

@@ -90,6 +90,11 @@ impl PluginSpec {
         fits.map(|fit| fit.1).collect()
     }
 
+    /// Whether the name follows a dot, as that of a class does in Python.
+    pub(super) fn is_dotted(&self) -> bool {
+        self.name.is_some() && !self.written.contains(':')
+    }
+
     /// Whether the library is named as a file, suffix included, so that no other will do.
     pub fn names_a_file(&self) -> bool {
         self.library_suffix().is_some()
