@@ -349,10 +349,17 @@ fn the_proxys_help_leads_to_the_certificates() {
         .output()
         .expect("the proxy can be run");
     let help = String::from_utf8_lossy(&help.stdout).into_owned();
-    assert!(help.contains("\n  ca\n"), "{help}");
+    assert!(help.contains("\n  ca  "), "{help}");
     let scratch = Scratch::new();
     let words = done(&directory(&scratch), &["--help"]);
-    for command in ["init", "show", "export", "install-help", "self-signed"] {
+    for command in [
+        "init",
+        "show",
+        "export",
+        "install-help",
+        "self-signed",
+        "sign",
+    ] {
         assert!(words.contains(command), "{command} is not in {words}");
     }
 }

@@ -18,7 +18,7 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use self::certificate::{Certificate, CertificateError};
-use self::command::{CaCommand, ExportArgs, InitArgs, SelfSignedArgs};
+use self::command::{CaCommand, ExportArgs, InitArgs, SelfSignedArgs, SignArgs};
 use self::files::{Existing, FileError, FileMode, NewFile};
 
 /// Why the command failed; one line with a remedy.
@@ -34,6 +34,18 @@ pub enum CaError {
         path: PathBuf,
         /// The cause.
         source: CertificateError,
+    },
+    /// A file of the CA, or the key to certify, cannot be read.
+    #[error("{}: {source}; create it with `proxy ca {creator}`, or specify another file with {flag}", .path.display())]
+    Unreadable {
+        /// The file.
+        path: PathBuf,
+        /// The cause.
+        source: io::Error,
+        /// What makes such a file.
+        creator: &'static str,
+        /// Where it can be specified.
+        flag: &'static str,
     },
     /// The certificate cannot be created.
     #[error("cannot create the certificate: {0}")]
@@ -54,13 +66,17 @@ pub fn run(command: &CaCommand, out: &mut dyn Write) -> Result<(), CaError> {
         CaCommand::Export(args) => export(args, out),
         CaCommand::InstallHelp(args) => install_help(&args.ca_cert_file, out),
         CaCommand::SelfSigned(args) => self_signed(args, out),
+        CaCommand::Sign(args) => sign(args, out),
     }?;
     printed(out.flush())
 }
 
 fn init(args: &InitArgs, out: &mut dyn Write) -> Result<(), CaError> {
     let [cert_file, key_file, signing_key_file] =
-        ["ca-cert.pem", "ca-key.pem", "ca-signing-key.pem"].map(|name| in_dir(&args.dir, name));
+        ["ca-cert", "ca-key", "ca-signing-key"].map(|name| {
+            let name = format!("{name}{}.pem", args.suffix);
+            in_dir(&args.dir, &name)
+        });
     let name = match &args.name {
         Some(name) => name.as_str().to_owned(),
         None => name::of_new_ca(),
@@ -148,6 +164,34 @@ fn self_signed(args: &SelfSignedArgs, out: &mut dyn Write) -> Result<(), CaError
              curl --proxy-cacert {cert} -x https://{first}:8899 http://example.com/\n",
         hosts = hosts.join(", "),
     ))
+}
+
+fn sign(args: &SignArgs, out: &mut dyn Write) -> Result<(), CaError> {
+    let ca = read(&args.ca_cert_file)?;
+    let ca_key = text_of(&args.ca_key_file, "init", "--ca-key-file")?;
+    let key = text_of(&args.key_file, "self-signed", "--key-file")?;
+    let made = make::signed(&args.host, args.days, &key, &ca.pem(), &ca_key)?;
+    let file = NewFile::new(&args.cert_file, made.as_bytes(), FileMode::Everyone);
+    files::write_all(&[file], Existing::from_force(args.force))?;
+    let certificate = read(&args.cert_file)?;
+    let [cert, key] = [&args.cert_file, &args.key_file].map(|file| trust::quoted(file));
+    printed(write!(
+        out,
+        "Made {cert}.\n\
+         \n\
+         {certificate}\n\
+         Start the proxy with\n    \
+             proxy --cert-file {cert} --key-file {key}\n",
+    ))
+}
+
+fn text_of(path: &Path, creator: &'static str, flag: &'static str) -> Result<String, CaError> {
+    std::fs::read_to_string(path).map_err(|source| CaError::Unreadable {
+        path: path.to_owned(),
+        source,
+        creator,
+        flag,
+    })
 }
 
 /// Converts the result of writing to standard output. A reader that stops early, such as `head`, is not an error.

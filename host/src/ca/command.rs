@@ -32,6 +32,8 @@ pub enum CaCommand {
     InstallHelp(ShowArgs),
     /// Create a certificate and a key for --cert-file and --key-file, so that clients can speak TLS to the proxy
     SelfSigned(SelfSignedArgs),
+    /// Create a certificate for an existing key, signed by the CA: clients that trust the CA accept it
+    Sign(SignArgs),
 }
 
 /// `proxy ca init`
@@ -40,6 +42,10 @@ pub struct InitArgs {
     /// Directory to write to; created if it does not exist.
     #[arg(long, value_name = "DIR", default_value = ".")]
     pub dir: PathBuf,
+
+    /// Text in the names of the files behind `ca-cert`, `ca-key` and `ca-signing-key`, such as -test. Default: none.
+    #[arg(long, value_name = "TEXT", allow_hyphen_values = true, default_value = "", hide_default_value = true, value_parser = suffix)]
+    pub suffix: String,
 
     /// Name of the CA, as its clients display it. Default: `proxy CA`, the name of this machine and the time.
     #[arg(long, value_name = "TEXT")]
@@ -115,4 +121,44 @@ pub struct SelfSignedArgs {
     /// Replace existing files.
     #[arg(long)]
     pub force: bool,
+}
+
+/// `proxy ca sign`
+#[derive(Args)]
+pub struct SignArgs {
+    /// Name or IP address by which clients connect to the proxy; may be repeated.
+    #[arg(long, value_name = "NAME", default_values = ["localhost", "127.0.0.1", "::1"])]
+    pub host: Vec<HostName>,
+
+    /// PEM file with the private key of the certificate, such as one of `proxy ca self-signed`.
+    #[arg(long, value_name = "FILE", default_value = "https-key.pem")]
+    pub key_file: PathBuf,
+
+    /// File to write the certificate to.
+    #[arg(long, value_name = "FILE", default_value = "https-signed-cert.pem")]
+    pub cert_file: PathBuf,
+
+    /// PEM file with the certificate of the CA.
+    #[arg(long, value_name = "FILE", default_value = "ca-cert.pem")]
+    pub ca_cert_file: PathBuf,
+
+    /// PEM file with the private key of the CA.
+    #[arg(long, value_name = "FILE", default_value = "ca-key.pem")]
+    pub ca_key_file: PathBuf,
+
+    /// Days from now until the certificate expires; Apple systems accept at most 824.
+    #[arg(long, value_name = "N", default_value_t = 730, value_parser = clap::value_parser!(u16).range(1..=36500))]
+    pub days: u16,
+
+    /// Replace the file if it exists.
+    #[arg(long)]
+    pub force: bool,
+}
+
+/// Part of a file's name.
+fn suffix(text: &str) -> Result<String, &'static str> {
+    match text.contains(['/', '\\', '\0']) {
+        true => Err("must be part of a file's name"),
+        false => Ok(text.to_owned()),
+    }
 }

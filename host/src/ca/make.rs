@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use rcgen::{
     BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa,
-    KeyPair, KeyUsagePurpose, PKCS_ECDSA_P256_SHA256, SanType, SerialNumber, date_time_ymd,
+    Issuer, KeyPair, KeyUsagePurpose, PKCS_ECDSA_P256_SHA256, SanType, SerialNumber, date_time_ymd,
 };
 
 use super::name::HostName;
@@ -27,6 +27,15 @@ pub enum MakeError {
     /// A name does not fit, or the key cannot sign.
     #[error(transparent)]
     Certificate(#[from] rcgen::Error),
+    /// What is to sign it is no CA.
+    #[error("the certificate of the CA cannot be used ({0}); create one with `proxy ca init`")]
+    Ca(rcgen::Error),
+    /// The CA has no usable key.
+    #[error("the private key of the CA cannot be used ({0}); create one with `proxy ca init`")]
+    CaKey(rcgen::Error),
+    /// The certificate has no usable key.
+    #[error("the private key cannot be used ({0}); create one with `proxy ca self-signed`")]
+    Key(rcgen::Error),
     /// The system provides no random numbers.
     #[error("no random numbers available")]
     Randomness,
@@ -48,6 +57,27 @@ pub(super) fn ca(name: &str, days: u16) -> Result<PemPair, MakeError> {
 
 /// A self-signed server certificate for `hosts`: whoever trusts it trusts this server and nothing else.
 pub(super) fn self_signed(hosts: &[HostName], days: u16) -> Result<PemPair, MakeError> {
+    sign_itself(&server(hosts, days)?)
+}
+
+/// A server certificate for `hosts` and an existing key, signed by a CA; all three are PEM.
+pub(super) fn signed(
+    hosts: &[HostName],
+    days: u16,
+    key: &str,
+    ca: &str,
+    ca_key: &str,
+) -> Result<String, MakeError> {
+    let mut params = server(hosts, days)?;
+    params.use_authority_key_identifier_extension = true;
+    params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+    let ca_key = KeyPair::from_pem(ca_key).map_err(MakeError::CaKey)?;
+    let issuer = Issuer::from_ca_cert_pem(ca, ca_key).map_err(MakeError::Ca)?;
+    let key = KeyPair::from_pem(key).map_err(MakeError::Key)?;
+    Ok(params.signed_by(&key, &issuer)?.pem())
+}
+
+fn server(hosts: &[HostName], days: u16) -> Result<CertificateParams, MakeError> {
     let mut params = valid_for(days)?;
     if let Some(name) = hosts.iter().find(|host| host.as_str().len() <= 64) {
         let name = name.as_str();
@@ -63,7 +93,7 @@ pub(super) fn self_signed(hosts: &[HostName], days: u16) -> Result<PemPair, Make
     // with keyCertSign that is not a CA.
     params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
     params.is_ca = IsCa::ExplicitNoCa;
-    sign_itself(&params)
+    Ok(params)
 }
 
 fn valid_for(days: u16) -> Result<CertificateParams, MakeError> {
@@ -164,7 +194,7 @@ mod tests {
         params
             .distinguished_name
             .push(DnType::CommonName, "proxy CA here");
-        let issuer = rcgen::Issuer::new(params, KeyPair::from_pem(&made.key).unwrap());
+        let issuer = Issuer::new(params, KeyPair::from_pem(&made.key).unwrap());
         let leaf = CertificateParams::new(["example.com".to_owned()]).unwrap();
         let leaf = leaf.signed_by(&generate().unwrap(), &issuer).unwrap();
         assert!(is_accepted(leaf.der(), der(&made), "example.com"));
