@@ -6,6 +6,7 @@
 //! in `replaced`.
 
 mod arguments;
+pub mod pages;
 mod replaced;
 pub mod version;
 
@@ -15,6 +16,7 @@ use clap::{CommandFactory, Parser, Subcommand};
 use thiserror::Error;
 
 pub use arguments::ArgumentError;
+use pages::{CompletionsArgs, ManArgs};
 
 use crate::ca::command::CaArgs;
 use crate::config::Flags;
@@ -88,6 +90,10 @@ pub enum Command {
     Check(CheckArgs),
     #[allow(missing_docs, reason = "as above")]
     Config(ConfigArgs),
+    #[allow(missing_docs, reason = "as above")]
+    Completions(CompletionsArgs),
+    #[allow(missing_docs, reason = "as above")]
+    Man(ManArgs),
     #[cfg(unix)]
     #[allow(missing_docs, reason = "as above")]
     Status(StatusArgs),

@@ -11,7 +11,7 @@ use std::{env, fmt, io};
 use clap::error::ErrorKind;
 use proxy_host::ca;
 use proxy_host::ca::command::CaArgs;
-use proxy_host::cli::{Cli, CliError, Command, version};
+use proxy_host::cli::{Cli, CliError, Command, pages, version};
 use proxy_host::config::command::{ConfigArgs, ConfigCommand, NamedPlugins, SchemaArgs, ShowArgs};
 use proxy_host::config::{self, AccessLogFile, Config, ConfigErrors, LogLevel};
 #[cfg(unix)]
@@ -36,6 +36,13 @@ fn main() -> ExitCode {
             Some(Command::Pac(args)) => pac(args, cli),
             Some(Command::Check(args)) => check(args, cli),
             Some(Command::Config(args)) => configuration(args, cli),
+            Some(Command::Completions(args)) => {
+                pages::print_completions(&args, &mut io::stdout().lock());
+                Ok(ExitCode::SUCCESS)
+            }
+            Some(Command::Man(args)) => pages::write_man_pages(&args, &mut io::stdout().lock())
+                .map(|()| ExitCode::SUCCESS)
+                .map_err(Failure::system),
             #[cfg(unix)]
             Some(Command::Status(args)) => control(ControlCommand::Status(args), cli),
             #[cfg(unix)]
@@ -148,6 +155,7 @@ fn run(cli: Cli) -> Result<ExitCode, Failure> {
         tracing::warn!("{notice}");
     }
     open_files::raise_limit(config.open_file_limit);
+    open_files::warn_if_low(config.limits.max_connections);
     let pid_file = config.pid_file.as_deref().map(PidFile::create);
     let _pid_file = pid_file.transpose().map_err(Failure::system)?;
     server::run(config, Arc::new(source), telemetry.sink())?;

@@ -49,9 +49,9 @@ pub struct Flags {
     #[arg(long, value_name = "LIBRARY:NAME,...", alias = "plugin", help_heading = heading::SETTINGS)]
     pub plugins: Vec<String>,
 
-    /// Directory to search for libraries first. Default: see --help.
+    /// Directory to search for libraries; may be repeated. Default: none.
     ///
-    /// May be repeated. Default: none; `plugins` beside the executable and the directory of the executable are always
+    /// `plugins` beside the executable and the directory of the executable are always
     /// searched, after these.
     #[arg(long, value_name = "DIR", help_heading = heading::SETTINGS)]
     pub plugin_dir: Vec<PathBuf>,
