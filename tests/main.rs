@@ -28,6 +28,8 @@ mod departures;
 mod examples;
 /// Ten thousand requests against origins that fail at random.
 mod faults;
+/// Flags as proxy.py has them: every one with its default and its effect.
+mod flags;
 /// Peers that flood the proxy with cheap requests and frames.
 mod floods;
 /// Requests and responses that are forwarded unchanged: routing, bodies, reuse, retries.
