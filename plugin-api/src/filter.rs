@@ -66,8 +66,8 @@ pub trait Filter: Names + Sized + Send + Sync + 'static {
     const CLIENT_BODY: BodyMode = BodyMode::DEFAULT;
     /// The default mode for response bodies; [`Exchange::set_upstream_body`] overrides it.
     const UPSTREAM_BODY: BodyMode = BodyMode::DEFAULT;
-    /// A JSON Schema of the configuration, stored in the library for tools that write or check configurations. Empty:
-    /// none.
+    /// A JSON Schema of the configuration, stored in the library for editors and tools; `writeOnly` or `x-secret` marks
+    /// secrets. Empty: none.
     const CONFIG_SCHEMA: &'static str = "";
     /// The type of the configuration of the plugin; [`NoConfig`] for none. With `#[serde(deny_unknown_fields)]`,
     /// misspelt keys prevent startup.

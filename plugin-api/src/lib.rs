@@ -332,8 +332,15 @@
 //! # Configuration
 //!
 //! serde parses the plugin's table as [`Filter::Config`]; an error in parsing or in [`Filter::new`] prevents startup.
-//! [`Filter::CONFIG_SCHEMA`] may describe the table as a JSON Schema, for people and tools that write or check
-//! configurations without the plugin's source; the proxy itself does not use it.
+//! [`Filter::CONFIG_SCHEMA`] may describe the table as a JSON Schema, so that editors complete and check it in
+//! `proxy.toml`: `proxy config schema` prints the schema of the file with those of its plugins. `proxy config show` shows
+//! the strings that the schema describes, and masks those that it marks with `"writeOnly": true` or `"x-secret": true`.
+//! Startup does not depend on the schema; what it cannot express is left to [`Filter::new`].
+//!
+//! A schema can be written by hand, as here, or made from the type, with its doc comments: derive
+//! `schemars::JsonSchema` in tests, include the file `config.schema.json`, and call `testing::check_schema` in a test,
+//! which writes and later compares the file. It needs the feature `schema`, in `dev-dependencies` only. The bundled
+//! plugins do this.
 //!
 //! ```
 //! # use plugin_api::prelude::*;
@@ -409,6 +416,8 @@
 
 #[doc(hidden)]
 pub extern crate abi_stable;
+#[cfg(feature = "schema")]
+pub extern crate schemars;
 pub extern crate serde;
 // Examples and tests of this crate name it as authors do.
 extern crate self as plugin_api;
@@ -437,6 +446,8 @@ mod outcome;
 mod protocol;
 #[cfg(feature = "tokio")]
 mod runtime;
+#[cfg(feature = "schema")]
+pub mod schema;
 mod subscriber;
 mod summary;
 mod task;

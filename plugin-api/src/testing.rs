@@ -29,6 +29,8 @@ mod block_on;
 mod calls;
 mod connection;
 mod fake;
+#[cfg(feature = "schema")]
+mod schema;
 pub mod web;
 
 use crate::abi::hook::Hook;
@@ -48,6 +50,8 @@ use std::time::Duration;
 pub use calls::answer_calls;
 pub(crate) use calls::answer_to;
 pub use connection::Connection;
+#[cfg(feature = "schema")]
+pub use schema::check_schema;
 
 /// Creates a filter from the text of its configuration table, as the proxy does.
 ///

@@ -9,8 +9,8 @@ mod plugin;
 mod secrets;
 mod values;
 
-use schemars::generate::SchemaSettings;
-use serde_json::{Map, Value, json};
+use plugin_api::schema::schema_of;
+use serde_json::{Value, json};
 
 use super::command::defaults;
 use super::document;
@@ -21,11 +21,7 @@ pub(super) use secrets::without_secrets;
 
 /// The schema of the file, with those of these plugins in place.
 pub fn schema(plugins: &[PluginSchema]) -> Value {
-    let mut generator = SchemaSettings::draft2020_12()
-        .with(|settings| settings.inline_subschemas = true)
-        .into_generator();
-    let mut schema = generator.root_schema_for::<Settings>().to_value();
-    remove_null(&mut schema);
+    let mut schema = schema_of::<Settings>();
     set(&mut schema, "title", json!("proxy.toml"));
     set(
         &mut schema,
@@ -41,44 +37,6 @@ pub fn schema(plugins: &[PluginSchema]) -> Value {
 fn set(schema: &mut Value, key: &str, value: Value) {
     if let Some(object) = schema.as_object_mut() {
         object.insert(key.to_owned(), value);
-    }
-}
-
-/// TOML has no null: an optional key is left out.
-fn remove_null(schema: &mut Value) {
-    match schema {
-        Value::Object(object) => {
-            object.values_mut().for_each(remove_null);
-            if let Some(Value::Array(types)) = object.get_mut("type") {
-                types.retain(|name| name != "null");
-                if let [only] = &types[..] {
-                    let only = only.clone();
-                    object.insert("type".to_owned(), only);
-                }
-            }
-            if object.get("default") == Some(&Value::Null) {
-                object.remove("default");
-            }
-            remove_null_choice(object);
-        }
-        Value::Array(items) => items.iter_mut().for_each(remove_null),
-        _ => {}
-    }
-}
-
-/// A single other choice replaces the list of choices.
-fn remove_null_choice(object: &mut Map<String, Value>) {
-    let Some(Value::Array(choices)) = object.get_mut("anyOf") else {
-        return;
-    };
-    let len = choices.len();
-    choices.retain(|choice| choice.get("type") != Some(&json!("null")));
-    if let (true, [Value::Object(only)]) = (choices.len() < len, &choices[..]) {
-        let only = only.clone();
-        object.remove("anyOf");
-        for (key, value) in only {
-            object.entry(key).or_insert(value);
-        }
     }
 }
 

@@ -42,7 +42,7 @@ fn uncommented() -> String {
     let shown = fs::read_to_string(path).unwrap();
     let lines = shown.lines().map(|line| {
         let setting = line.strip_prefix("#");
-        let setting = setting.filter(|rest| !rest.starts_with(' '));
+        let setting = setting.filter(|rest| !rest.starts_with([' ', ':']));
         format!("{}\n", setting.unwrap_or(line))
     });
     lines.collect()

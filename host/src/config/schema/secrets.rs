@@ -27,7 +27,7 @@ pub(in crate::config) fn without_secrets(
         let first = shown.next().unwrap_or_else(undescribed);
         // What one of them shows may be a secret of another.
         let is_same = shown.all(|other| other == first);
-        (key, if is_same { first } else { Value::from(mask) })
+        (key, if is_same { first } else { hidden(value, mask) })
     };
     config.into_iter().map(masked).collect()
 }
@@ -101,7 +101,7 @@ impl<'s> Descriptions<'s> {
 
     fn masked(&self, value: Value, mask: &str) -> Value {
         match value {
-            _ if self.has_secret() => Value::from(mask),
+            value if self.has_secret() => hidden(value, mask),
             Value::String(_) if self.all.is_empty() => Value::from(mask),
             Value::Array(items) => {
                 let described = self.of_items();
@@ -117,6 +117,25 @@ impl<'s> Descriptions<'s> {
             }
             other => other,
         }
+    }
+}
+
+/// Lists and tables keep their form.
+fn hidden(value: Value, mask: &str) -> Value {
+    match value {
+        Value::Array(items) => {
+            let items = items.into_iter().map(|item| hidden(item, mask));
+            Value::Array(items.collect())
+        }
+        Value::Table(table) => {
+            let entries = table.into_iter();
+            Value::Table(
+                entries
+                    .map(|(key, value)| (key, hidden(value, mask)))
+                    .collect(),
+            )
+        }
+        _ => Value::from(mask),
     }
 }
 
@@ -146,6 +165,7 @@ mod tests {
                 "pin": {"type": "integer", "x-secret": true},
                 "rules": {"items": {"$ref": "#/$defs/rule"}},
                 "links": {"additionalProperties": {"type": "string"}},
+                "parents": {"type": "array", "writeOnly": true},
             },
             "$defs": {"rule": {"anyOf": [
                 {"type": "string"},
@@ -153,11 +173,11 @@ mod tests {
             ]}},
         });
         let config = "hosts = ['a']\ntoken = 't'\npin = 1\nrules = ['r', {url = 'u', key = 'k', other = 'o'}]\n\
-                      links = {g = 'l'}\nunknown = 'n'\nnumber = 5\n";
+                      links = {g = 'l'}\nunknown = 'n'\nnumber = 5\nparents = ['p', 1]\n";
         assert_eq!(
             shown(config, &[schema]),
             "hosts = [\"a\"]\ntoken = \"*\"\npin = \"*\"\nrules = [\"r\", { url = \"u\", key = \"*\", other = \"*\" }]\n\
-             unknown = \"*\"\nnumber = 5\n\n[links]\ng = \"l\"\n"
+             unknown = \"*\"\nnumber = 5\nparents = [\"*\", \"*\"]\n\n[links]\ng = \"l\"\n"
         );
     }
 
