@@ -5,18 +5,26 @@ use serde::Deserialize;
 use std::env;
 use std::path::PathBuf;
 
+/// The JSON Schema of the settings.
+pub(crate) const SCHEMA: &str = include_str!("../config.schema.json");
+
 /// As written in `proxy.toml`.
 #[derive(Deserialize)]
+#[cfg_attr(test, derive(serde::Serialize, schemars::JsonSchema))]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct Config {
     /// Directory for the files; must exist at startup.
+    #[cfg_attr(test, schemars(extend("default" = null)))]
     pub(crate) directory: PathBuf,
     /// Prefix of the file names, before the host.
+    #[cfg_attr(test, schemars(length(max = 64), regex(pattern = r"^[^/]*$")))]
     pub(crate) prefix: String,
     /// Maximum size of a file, in bytes; a file that would exceed it is removed. Default 64 MiB.
+    #[cfg_attr(test, schemars(range(min = 1)))]
     pub(crate) max_file: u64,
     /// Maximum memory for data that waits to be written, in bytes; above it, files are abandoned, so that exchanges
     /// never wait. Default 16 MiB.
+    #[cfg_attr(test, schemars(range(min = 1)))]
     pub(crate) max_waiting: u64,
 }
 
@@ -62,5 +70,17 @@ impl Config {
             }
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use plugin_api::testing::check_schema;
+
+    #[test]
+    fn the_schema_is_that_of_the_settings() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/config.schema.json");
+        check_schema::<Config>(SCHEMA, path);
     }
 }

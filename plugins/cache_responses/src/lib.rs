@@ -48,6 +48,7 @@ struct ExchangeFile {
 
 #[filter]
 impl Filter for CacheResponses {
+    const CONFIG_SCHEMA: &'static str = config::SCHEMA;
     const UPSTREAM_BODY: BodyMode = BodyMode::WATCH;
     type Config = Config;
     type State = ExchangeFile;
@@ -111,6 +112,7 @@ struct CacheTunnels {
 
 #[filter]
 impl Filter for CacheTunnels {
+    const CONFIG_SCHEMA: &'static str = config::SCHEMA;
     type Config = Config;
     type State = ExchangeFile;
 

@@ -2,15 +2,22 @@
 
 use serde::Deserialize;
 
+/// The JSON Schema of the settings.
+pub(crate) const SCHEMA: &str = include_str!("../config.schema.json");
+
 /// As written in `proxy.toml`.
 #[derive(Deserialize)]
+#[cfg_attr(test, derive(serde::Serialize, schemars::JsonSchema))]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct Config {
     /// URL of the resolver (RFC 8484); `http` for one on this machine. The proxy resolves its host name.
+    #[cfg_attr(test, schemars(regex(pattern = r"^https?://[^\s{#/][^\s{#]*$")))]
     pub(crate) url: String,
     /// Address families to look up, in the order in which they are tried.
+    #[cfg_attr(test, schemars(length(min = 1)))]
     pub(crate) families: Vec<Family>,
     /// Maximum time of a lookup, in seconds. If it exceeds the limit of the proxy for a hook, there is no fallback.
+    #[cfg_attr(test, schemars(range(min = 1)))]
     pub(crate) timeout: u64,
     /// What happens when a lookup fails.
     pub(crate) on_failure: OnFailure,
@@ -26,6 +33,7 @@ pub(crate) struct Config {
 
 /// An address family.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[cfg_attr(test, derive(serde::Serialize, schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Family {
     /// Record type A.
@@ -36,6 +44,7 @@ pub(crate) enum Family {
 
 /// What happens when a lookup fails.
 #[derive(Clone, Copy, PartialEq, Eq, Deserialize)]
+#[cfg_attr(test, derive(serde::Serialize, schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum OnFailure {
     /// The proxy resolves the name as it does without this plugin.
@@ -57,5 +66,17 @@ impl Default for Config {
             min_ttl: 0,
             max_ttl: 86_400,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use plugin_api::testing::check_schema;
+
+    #[test]
+    fn the_schema_is_that_of_the_settings() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/config.schema.json");
+        check_schema::<Config>(SCHEMA, path);
     }
 }

@@ -51,6 +51,7 @@ struct CloudflareDnsResolver {
 
 #[filter]
 impl Filter for CloudflareDnsResolver {
+    const CONFIG_SCHEMA: &'static str = config::SCHEMA;
     type Config = Config;
 
     fn new(config: Config) -> Result<Self, Error> {

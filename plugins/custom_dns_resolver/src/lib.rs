@@ -40,6 +40,7 @@ struct CustomDnsResolver {
 
 #[filter]
 impl Filter for CustomDnsResolver {
+    const CONFIG_SCHEMA: &'static str = config::SCHEMA;
     type Config = Config;
 
     fn new(config: Config) -> Result<Self, Error> {

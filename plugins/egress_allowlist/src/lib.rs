@@ -52,6 +52,7 @@ struct Judgement<'x> {
 
 #[filter]
 impl Filter for EgressAllowlist {
+    const CONFIG_SCHEMA: &'static str = config::SCHEMA;
     type Config = Config;
 
     fn new(config: Config) -> Result<Self, Error> {

@@ -30,6 +30,7 @@ struct FilterByClientIp {
 
 #[filter]
 impl Filter for FilterByClientIp {
+    const CONFIG_SCHEMA: &'static str = config::SCHEMA;
     type Config = Config;
 
     fn new(config: Config) -> Result<Self, Error> {

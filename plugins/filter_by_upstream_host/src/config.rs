@@ -2,11 +2,16 @@
 
 use serde::Deserialize;
 
+/// The JSON Schema of the settings.
+pub(crate) const SCHEMA: &str = include_str!("../config.schema.json");
+
 /// As written in `proxy.toml`.
 #[derive(Deserialize)]
+#[cfg_attr(test, derive(serde::Serialize, schemars::JsonSchema))]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct Config {
     /// Hosts to deny, without port; subdomains are not included.
+    #[cfg_attr(test, schemars(inner(regex(pattern = r"^[^\s/]+$"))))]
     pub(crate) hosts: Vec<String>,
 }
 
@@ -15,5 +20,17 @@ impl Default for Config {
         Self {
             hosts: vec!["google.com".to_owned(), "www.google.com".to_owned()],
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use plugin_api::testing::check_schema;
+
+    #[test]
+    fn the_schema_is_that_of_the_settings() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/config.schema.json");
+        check_schema::<Config>(SCHEMA, path);
     }
 }

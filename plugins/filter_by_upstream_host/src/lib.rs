@@ -30,6 +30,7 @@ struct FilterByUpstreamHost {
 
 #[filter]
 impl Filter for FilterByUpstreamHost {
+    const CONFIG_SCHEMA: &'static str = config::SCHEMA;
     type Config = Config;
 
     fn new(config: Config) -> Result<Self, Error> {

@@ -5,8 +5,12 @@ use serde::Deserialize;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+/// The JSON Schema of the settings.
+pub(crate) const SCHEMA: &str = include_str!("../config.schema.json");
+
 /// As written in `proxy.toml`.
 #[derive(Deserialize)]
+#[cfg_attr(test, derive(serde::Serialize, schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Config {
     /// Rules in the order in which they are tried.
@@ -17,6 +21,8 @@ pub(crate) struct Config {
 
 /// A rule, in `proxy.toml` or in the file; the key names of proxy.py are accepted, too.
 #[derive(Clone, Deserialize)]
+#[cfg_attr(test, derive(serde::Serialize, schemars::JsonSchema))]
+#[cfg_attr(test, schemars(transform = tests::add_aliases))]
 #[serde(deny_unknown_fields)]
 pub(crate) struct RuleConfig {
     /// Matched anywhere in host and path, unless it is anchored.
@@ -26,6 +32,7 @@ pub(crate) struct RuleConfig {
     pub(crate) notes: String,
     /// Status code of the answer, 400 to 599.
     #[serde(default = "default_status", alias = "status_code")]
+    #[cfg_attr(test, schemars(range(min = 400, max = 599)))]
     pub(crate) status: u16,
     /// Reason phrase of the answer; if empty, the standard one for the status.
     #[serde(default = "default_reason", alias = "reason_phrase")]
@@ -104,4 +111,26 @@ fn read(path: &Path) -> Result<Vec<RuleConfig>, Error> {
     let named = |reason: String| Error::new(format!("file: {}: {reason}", path.display()));
     let text = fs::read(path).map_err(|error| named(error.to_string()))?;
     serde_json::from_slice(&text).map_err(|error| named(error.to_string()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use plugin_api::testing::check_schema;
+
+    /// The names that serde accepts as well.
+    pub(super) fn add_aliases(schema: &mut schemars::Schema) {
+        for (alias, name) in [("status_code", "status"), ("reason_phrase", "reason")] {
+            let property = schema.pointer(&format!("/properties/{name}")).cloned();
+            if let (Some(property), Some(properties)) = (property, schema.get_mut("properties")) {
+                properties[alias] = property;
+            }
+        }
+    }
+
+    #[test]
+    fn the_schema_is_that_of_the_settings() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/config.schema.json");
+        check_schema::<Config>(SCHEMA, path);
+    }
 }

@@ -31,6 +31,7 @@ struct FilterByUrlRegex {
 
 #[filter]
 impl Filter for FilterByUrlRegex {
+    const CONFIG_SCHEMA: &'static str = config::SCHEMA;
     type Config = Config;
 
     fn new(config: Config) -> Result<Self, Error> {

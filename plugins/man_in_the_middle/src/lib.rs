@@ -33,6 +33,7 @@ struct ManInTheMiddle {
 
 #[filter]
 impl Filter for ManInTheMiddle {
+    const CONFIG_SCHEMA: &'static str = config::SCHEMA;
     const UPSTREAM_BODY: BodyMode = BodyMode::SKIP;
     type Config = Config;
 

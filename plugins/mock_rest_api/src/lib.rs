@@ -31,6 +31,7 @@ struct MockRestApi {
 
 #[filter]
 impl Filter for MockRestApi {
+    const CONFIG_SCHEMA: &'static str = config::SCHEMA;
     type Config = Config;
 
     fn new(config: Config) -> Result<Self, Error> {

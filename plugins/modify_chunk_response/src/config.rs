@@ -2,8 +2,12 @@
 
 use serde::Deserialize;
 
+/// The JSON Schema of the settings.
+pub(crate) const SCHEMA: &str = include_str!("../config.schema.json");
+
 /// As written in `proxy.toml`.
 #[derive(Deserialize)]
+#[cfg_attr(test, derive(serde::Serialize, schemars::JsonSchema))]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct Config {
     /// The new content: these texts, one line each.
@@ -16,5 +20,17 @@ impl Default for Config {
         Self {
             chunks: words.map(str::to_owned).to_vec(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use plugin_api::testing::check_schema;
+
+    #[test]
+    fn the_schema_is_that_of_the_settings() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/config.schema.json");
+        check_schema::<Config>(SCHEMA, path);
     }
 }

@@ -36,6 +36,7 @@ struct ResponseState {
 
 #[filter]
 impl Filter for ModifyChunkResponse {
+    const CONFIG_SCHEMA: &'static str = config::SCHEMA;
     /// No body hook is called until the head shows that the response is chunked.
     const UPSTREAM_BODY: BodyMode = BodyMode::SKIP;
     type Config = Config;

@@ -31,6 +31,7 @@ struct ModifyPostData {
 
 #[filter]
 impl Filter for ModifyPostData {
+    const CONFIG_SCHEMA: &'static str = config::SCHEMA;
     /// Nothing is buffered until the method is known.
     const CLIENT_BODY: BodyMode = BodyMode::SKIP;
     type Config = Config;

@@ -29,6 +29,7 @@ struct ModifyRequestHeader {
 
 #[filter]
 impl Filter for ModifyRequestHeader {
+    const CONFIG_SCHEMA: &'static str = config::SCHEMA;
     type Config = Config;
 
     fn new(config: Config) -> Result<Self, Error> {

@@ -37,6 +37,7 @@ struct ProgramName {
 
 #[filter]
 impl Filter for ProgramName {
+    const CONFIG_SCHEMA: &'static str = config::SCHEMA;
     type Config = Config;
 
     fn new(config: Config) -> Result<Self, Error> {

@@ -2,11 +2,20 @@
 
 use serde::Deserialize;
 
+/// The JSON Schema of the settings.
+pub(crate) const SCHEMA: &str = include_str!("../config.schema.json");
+
+/// The beginning of a parent's URL.
+#[cfg(test)]
+const PARENT: &str = "^([Hh][Tt][Tt][Pp][Ss]?|[Ss][Oo][Cc][Kk][Ss]5[Hh]?)://[^ /]+$";
+
 /// As written in `proxy.toml`.
 #[derive(Deserialize)]
+#[cfg_attr(test, derive(serde::Serialize, schemars::JsonSchema))]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct Config {
     /// Parent proxies as URLs: `http`, `https`, `socks5` or `socks5h`, with `user:password@` if they require it.
+    #[cfg_attr(test, schemars(length(min = 1), inner(regex(pattern = PARENT)), extend("writeOnly" = true, "x-secret" = true)))]
     pub(crate) parents: Vec<String>,
     /// How to choose among the parents that are up.
     pub(crate) policy: Policy,
@@ -27,16 +36,19 @@ pub(crate) struct Config {
 
 /// Parents for certain hosts.
 #[derive(Deserialize)]
+#[cfg_attr(test, derive(serde::Serialize, schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Rule {
     /// In the format of `bypass`.
     pub(crate) hosts: Vec<String>,
     /// In the same format as above.
+    #[cfg_attr(test, schemars(length(min = 1), inner(regex(pattern = PARENT)), extend("writeOnly" = true, "x-secret" = true)))]
     pub(crate) parents: Vec<String>,
 }
 
 /// How one of several parents is chosen.
 #[derive(Clone, Copy, PartialEq, Eq, Deserialize)]
+#[cfg_attr(test, derive(serde::Serialize, schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Policy {
     /// At random.
@@ -51,6 +63,7 @@ pub(crate) enum Policy {
 
 /// What happens when all parents are down.
 #[derive(Clone, Copy, PartialEq, Eq, Deserialize)]
+#[cfg_attr(test, derive(serde::Serialize, schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum OnAllDown {
     /// The exchange is answered with an error.
@@ -89,5 +102,17 @@ impl Default for Config {
             on_all_down: OnAllDown::TryAnyway,
             check_interval: 0,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use plugin_api::testing::check_schema;
+
+    #[test]
+    fn the_schema_is_that_of_the_settings() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/config.schema.json");
+        check_schema::<Config>(SCHEMA, path);
     }
 }

@@ -86,6 +86,7 @@ fn is_to((host, port, _): &(Box<str>, u16, usize), to: &str, to_port: u16) -> bo
 
 #[filter]
 impl Filter for ProxyPool {
+    const CONFIG_SCHEMA: &'static str = config::SCHEMA;
     type Config = Config;
     type State = ParentAttempts;
     type Connection = ConnectionParents;

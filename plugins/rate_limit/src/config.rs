@@ -3,20 +3,28 @@
 use plugin_api::Error;
 use serde::Deserialize;
 
+/// The JSON Schema of the settings.
+pub(crate) const SCHEMA: &str = include_str!("../config.schema.json");
+
 /// As written in `proxy.toml`.
 #[derive(Deserialize)]
+#[cfg_attr(test, derive(serde::Serialize, schemars::JsonSchema))]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct Config {
     /// How requests are grouped for counting.
     pub(crate) per: Per,
     /// Average number of requests that are served in a window; 1 to 1,000,000.
+    #[cfg_attr(test, schemars(range(min = 1, max = 1_000_000)))]
     pub(crate) requests: u32,
     /// Length of the window in seconds; 1 to 86,400 (a day).
+    #[cfg_attr(test, schemars(range(min = 1, max = 86_400)))]
     pub(crate) window_seconds: u32,
     /// Maximum burst of requests after an idle period; 1 to 1,000,000. Default: `requests`.
+    #[cfg_attr(test, schemars(range(min = 1, max = 1_000_000)))]
     pub(crate) burst: Option<u32>,
     /// Maximum number of tracked clients, hosts or pairs; above it, the one that has been idle for the longest is
     /// removed and starts again. 1 to 16,777,216, at roughly 200 bytes each.
+    #[cfg_attr(test, schemars(range(min = 1, max = 16_777_216)))]
     pub(crate) max_keys: usize,
     /// Deny nothing, but show in the access log what would be denied.
     pub(crate) report_only: bool,
@@ -24,6 +32,7 @@ pub(crate) struct Config {
 
 /// How requests are grouped for counting.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[cfg_attr(test, derive(serde::Serialize, schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Per {
     /// By client address, or by IPv6 network with a prefix of 64 bits.
@@ -68,5 +77,17 @@ impl Config {
 
     pub(crate) fn burst(&self) -> u32 {
         self.burst.unwrap_or(self.requests)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use plugin_api::testing::check_schema;
+
+    #[test]
+    fn the_schema_is_that_of_the_settings() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/config.schema.json");
+        check_schema::<Config>(SCHEMA, path);
     }
 }

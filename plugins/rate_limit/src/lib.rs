@@ -53,6 +53,7 @@ const MAX_PAID: usize = 128;
 
 #[filter]
 impl Filter for RateLimit {
+    const CONFIG_SCHEMA: &'static str = config::SCHEMA;
     type Config = Config;
     type Connection = PaidTunnels;
 

@@ -8,8 +8,12 @@ use std::path::PathBuf;
 /// Maximum length of the queue; its memory is allocated at startup.
 const MAX_QUEUE_LEN: usize = 65536;
 
+/// The JSON Schema of the settings.
+pub(crate) const SCHEMA: &str = include_str!("../config.schema.json");
+
 /// As written in `proxy.toml`.
 #[derive(Deserialize)]
+#[cfg_attr(test, derive(serde::Serialize, schemars::JsonSchema))]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct Config {
     /// The archive file; an existing archive of this plugin is extended.
@@ -19,6 +23,7 @@ pub(crate) struct Config {
     /// Fields whose values are replaced by `[redacted]`, in requests and responses.
     pub(crate) redact_fields: Vec<String>,
     /// Exchanges that may wait to be written; further ones are not recorded, but counted.
+    #[cfg_attr(test, schemars(range(min = 1, max = 65_536)))]
     pub(crate) queue: usize,
 }
 
@@ -51,5 +56,17 @@ impl Config {
                 "queue: must be between 1 and {MAX_QUEUE_LEN} exchanges"
             ))),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use plugin_api::testing::check_schema;
+
+    #[test]
+    fn the_schema_is_that_of_the_settings() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/config.schema.json");
+        check_schema::<Config>(SCHEMA, path);
     }
 }

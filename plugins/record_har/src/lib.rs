@@ -42,6 +42,7 @@ struct RecordHar {
 
 #[filter]
 impl Filter for RecordHar {
+    const CONFIG_SCHEMA: &'static str = config::SCHEMA;
     const UPSTREAM_BODY: BodyMode = BodyMode::WATCH;
     type Config = Config;
     type State = Recording;

@@ -28,6 +28,7 @@ struct RedirectToCustomServer {
 
 #[filter]
 impl Filter for RedirectToCustomServer {
+    const CONFIG_SCHEMA: &'static str = config::SCHEMA;
     type Config = Config;
 
     fn new(config: Config) -> Result<Self, Error> {

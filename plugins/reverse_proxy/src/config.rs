@@ -3,16 +3,22 @@
 use plugin_api::Error;
 use serde::Deserialize;
 
+/// The JSON Schema of the settings.
+pub(crate) const SCHEMA: &str = include_str!("../config.schema.json");
+
 /// As written in `proxy.toml`.
 #[derive(Deserialize)]
+#[cfg_attr(test, derive(serde::Serialize, schemars::JsonSchema))]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct Config {
     /// The routes.
+    #[cfg_attr(test, schemars(length(min = 1)))]
     pub(crate) routes: Vec<RouteConfig>,
 }
 
 /// A route. Exactly one of `path` and `regex` is required.
 #[derive(Deserialize)]
+#[cfg_attr(test, derive(serde::Serialize, schemars::JsonSchema))]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct RouteConfig {
     /// Path pattern, such as `/api/{*rest}` or `/users/{id}`.
@@ -20,6 +26,7 @@ pub(crate) struct RouteConfig {
     /// Regular expression that has to match the whole path.
     pub(crate) regex: Option<String>,
     /// URLs, in which `{name}` is replaced by the capture of that name.
+    #[cfg_attr(test, schemars(length(min = 1)))]
     pub(crate) upstreams: Vec<String>,
     /// Methods, separated by commas; empty for all.
     pub(crate) methods: Option<String>,
@@ -30,9 +37,11 @@ pub(crate) struct RouteConfig {
     /// Consecutive failures after which an upstream is down; 0 means never.
     pub(crate) max_fails: u32,
     /// Time for which an upstream that is down is skipped, in seconds; 1 to 86,400 (a day).
+    #[cfg_attr(test, schemars(range(min = 1, max = 86_400)))]
     pub(crate) fail_timeout: u32,
     /// Maximum number of upstreams tried for one request, if one is unreachable or does not respond; 1 to 100. A
     /// request that is not idempotent is not retried if an upstream may have received it.
+    #[cfg_attr(test, schemars(range(min = 1, max = 100)))]
     pub(crate) tries: usize,
     /// Whether to set X-Forwarded-For, X-Forwarded-Proto, X-Forwarded-Host and X-Real-IP.
     pub(crate) forwarded: bool,
@@ -44,6 +53,7 @@ pub(crate) struct RouteConfig {
 
 /// The Host of a forwarded request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[cfg_attr(test, derive(serde::Serialize, schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Host {
     /// The host of the upstream.
@@ -54,6 +64,7 @@ pub(crate) enum Host {
 
 /// How one of several upstreams is chosen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[cfg_attr(test, derive(serde::Serialize, schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Balance {
     /// One after the other.
@@ -122,5 +133,17 @@ impl Default for RouteConfig {
             trust_forwarded: false,
             websocket: true,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use plugin_api::testing::check_schema;
+
+    #[test]
+    fn the_schema_is_that_of_the_settings() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/config.schema.json");
+        check_schema::<Config>(SCHEMA, path);
     }
 }

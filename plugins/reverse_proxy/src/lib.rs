@@ -78,6 +78,7 @@ struct ReverseProxyPlugin {
 }
 
 impl WebRoutes for ReverseProxyPlugin {
+    const CONFIG_SCHEMA: &'static str = config::SCHEMA;
     type Config = Config;
 
     fn new(config: Config) -> Result<Self, Error> {

@@ -37,6 +37,7 @@ struct SecretInject {
 
 #[filter]
 impl Filter for SecretInject {
+    const CONFIG_SCHEMA: &'static str = config::SCHEMA;
     type Config = Config;
 
     fn new(config: Config) -> Result<Self, Error> {

@@ -3,8 +3,12 @@
 use serde::Deserialize;
 use std::collections::HashMap;
 
+/// The JSON Schema of the settings.
+pub(crate) const SCHEMA: &str = include_str!("../config.schema.json");
+
 /// As written in `proxy.toml`.
 #[derive(Deserialize)]
+#[cfg_attr(test, derive(serde::Serialize, schemars::JsonSchema))]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct Config {
     /// Destinations by short name; replaces the default table.
@@ -15,6 +19,7 @@ pub(crate) struct Config {
 
 /// What happens to an unknown short name.
 #[derive(Clone, Copy, Deserialize)]
+#[cfg_attr(test, derive(serde::Serialize, schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Unknown {
     /// It is answered with 404.
@@ -42,5 +47,17 @@ impl Default for Config {
             links: HashMap::from(links),
             unknown: Unknown::NotFound,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use plugin_api::testing::check_schema;
+
+    #[test]
+    fn the_schema_is_that_of_the_settings() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/config.schema.json");
+        check_schema::<Config>(SCHEMA, path);
     }
 }

@@ -31,6 +31,7 @@ struct ShortLink {
 
 #[filter]
 impl Filter for ShortLink {
+    const CONFIG_SCHEMA: &'static str = config::SCHEMA;
     type Config = Config;
 
     fn new(config: Config) -> Result<Self, Error> {

@@ -33,6 +33,7 @@ struct TlsInterceptConditionally {
 
 #[filter]
 impl Filter for TlsInterceptConditionally {
+    const CONFIG_SCHEMA: &'static str = config::SCHEMA;
     type Config = Config;
 
     fn new(config: Config) -> Result<Self, Error> {

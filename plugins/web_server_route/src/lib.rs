@@ -41,6 +41,7 @@ const MAX_LINES: u32 = 100_000;
 const MAX_LOGGED: usize = 200;
 
 impl WebRoutes for WebServerPlugin {
+    const CONFIG_SCHEMA: &'static str = r#"{"type": "object", "additionalProperties": false}"#;
     type Config = NoConfig;
 
     fn new(_: NoConfig) -> Result<Self, Error> {
