@@ -1,18 +1,24 @@
-//! Passes new connections of a worker that is stuck in a plugin to the other workers.
+//! Passes new connections from one worker to another: those of a worker that is stuck in a plugin, and those of a worker
+//! that has more connections than others (`balance`).
 //!
 //! Every worker has its own listeners, and the kernel queues connections there even if the worker does not accept them.
 //! While a worker is stuck, the watchdog accepts them with a second descriptor of the same listeners and queues them
-//! for the other workers. If all workers are stuck, connections stay in the kernel until one is free.
+//! for the other workers, along with those that were given to it. If all workers are stuck, connections stay in the
+//! kernel until one is free.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::Notify;
 
+use crate::balance::{Counted, Loads};
 use crate::listener::{Accepted, Sockets};
 
-/// The maximum number of connections that wait for a worker; further ones stay in the kernel.
+/// The maximum number of connections of stuck workers that wait for a worker; further ones stay in the kernel.
 const MAX_WAITING: usize = 1024;
+
+/// The maximum number of connections that have been given to one worker and wait for it; it may be busy.
+const MAX_GIVEN: usize = 64;
 
 /// Shared by the workers and the watchdog.
 #[derive(Debug)]
@@ -20,17 +26,58 @@ pub(crate) struct Handover {
     sockets: Arc<Sockets>,
     /// By worker: wakes it when there is a connection.
     comes: Vec<Notify>,
-    waiting: Mutex<VecDeque<Accepted>>,
+    waiting: Mutex<Waiting>,
+    loads: Arc<Loads>,
+}
+
+/// Connections that wait for a worker.
+#[derive(Debug)]
+struct Waiting {
+    /// Those of stuck workers, for any other one.
+    for_all: VecDeque<Accepted>,
+    /// By worker: those that were given to it, counted as its own.
+    given: Vec<VecDeque<(Accepted, Counted)>>,
+    is_closed: bool,
 }
 
 impl Handover {
     /// `sockets` has the listeners of each worker.
     pub(crate) fn new(sockets: Arc<Sockets>) -> Self {
+        let workers = sockets.workers();
         Self {
-            comes: (0..sockets.workers()).map(|_| Notify::new()).collect(),
+            comes: (0..workers).map(|_| Notify::new()).collect(),
             sockets,
-            waiting: Mutex::default(),
+            waiting: Mutex::new(Waiting {
+                for_all: VecDeque::new(),
+                given: (0..workers).map(|_| VecDeque::new()).collect(),
+                is_closed: false,
+            }),
+            loads: Loads::new(workers),
         }
+    }
+
+    /// The open connections of each worker.
+    pub(crate) fn loads(&self) -> &Arc<Loads> {
+        &self.loads
+    }
+
+    /// Gives a connection to the worker for which it is counted, and wakes it.
+    ///
+    /// # Errors
+    /// Too many connections wait for that worker, or the proxy drains; the connection is returned.
+    pub(crate) fn give(&self, counted: Counted, accepted: Accepted) -> Result<(), Accepted> {
+        let worker = counted.worker();
+        let mut waiting = self.waiting();
+        let is_closed = waiting.is_closed;
+        match waiting.given.get_mut(worker) {
+            Some(given) if !is_closed && given.len() < MAX_GIVEN => {
+                given.push_back((accepted, counted));
+            }
+            _ => return Err(accepted),
+        }
+        drop(waiting);
+        self.comes[worker].notify_one();
+        Ok(())
     }
 
     /// Accepts the connections of the `stuck` workers, and wakes the others.
@@ -42,34 +89,40 @@ impl Handover {
         }
         stuck.iter().for_each(|worker| self.take_from(*worker));
         // A worker that was woken for a connection may be stuck by now.
-        if !self.waiting().is_empty() {
+        if !self.waiting().for_all.is_empty() {
             free.for_each(|worker| self.comes[worker].notify_one());
         }
     }
 
     fn take_from(&self, worker: usize) {
+        {
+            let Waiting { for_all, given, .. } = &mut *self.waiting();
+            let given = given.get_mut(worker).map(std::mem::take);
+            for_all.extend(given.into_iter().flatten().map(|(accepted, _)| accepted));
+        }
         self.sockets.each(worker, |listener| {
             // An error, such as too few descriptors, may be gone at the next attempt.
-            while self.waiting().len() < MAX_WAITING
+            while self.waiting().for_all.len() < MAX_WAITING
                 && let Ok(accepted) = listener.accept_queued()
             {
-                self.waiting().push_back(accepted);
+                self.waiting().for_all.push_back(accepted);
             }
         });
     }
 
-    /// A connection of a stuck worker. Cancel safe.
-    pub(crate) async fn next(&self, worker: usize) -> Accepted {
+    /// A connection that was given to `worker`, or one of a stuck worker. The first is counted as one of `worker` while the
+    /// second value exists. Cancel safe.
+    pub(crate) async fn next(&self, worker: usize) -> (Accepted, Option<Counted>) {
         let Some(comes) = self.comes.get(worker) else {
             return std::future::pending().await;
         };
         loop {
             // Before the check, so that no wake-up is missed.
             let connection = comes.notified();
-            if let Some(accepted) = self.waiting().pop_front() {
+            if let Some(next) = self.waiting().pop(worker) {
                 // For further connections: this worker continues at once, unless another one is faster.
                 comes.notify_one();
-                return accepted;
+                return next;
             }
             connection.await;
         }
@@ -79,12 +132,24 @@ impl Handover {
     /// closed, because no worker takes any more.
     pub(crate) fn close(&self) {
         self.sockets.close();
-        // None are added without a listener.
-        self.waiting().clear();
+        let mut waiting = self.waiting();
+        waiting.is_closed = true;
+        waiting.for_all.clear();
+        waiting.given.iter_mut().for_each(VecDeque::clear);
     }
 
-    fn waiting(&self) -> MutexGuard<'_, VecDeque<Accepted>> {
+    fn waiting(&self) -> MutexGuard<'_, Waiting> {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Waiting {
+    fn pop(&mut self, worker: usize) -> Option<(Accepted, Option<Counted>)> {
+        let given = self.given.get_mut(worker).and_then(VecDeque::pop_front);
+        match given {
+            Some((accepted, counted)) => Some((accepted, Some(counted))),
+            None => Some((self.for_all.pop_front()?, None)),
+        }
     }
 }
 
@@ -110,7 +175,7 @@ mod tests {
     fn has_next(handover: &Handover, worker: usize) -> bool {
         let mut next = std::pin::pin!(handover.next(worker));
         match next.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
-            Poll::Ready(accepted) => {
+            Poll::Ready((accepted, _)) => {
                 assert_eq!(accepted.listener, ListenerId(7));
                 true
             }
@@ -145,6 +210,54 @@ mod tests {
         let mut is_there = false;
         sockets.each(0, |listener| is_there = listener.accept_queued().is_ok());
         assert!(is_there, "it waits where it was");
+    }
+
+    /// A new connection that worker 0 has accepted.
+    fn accepted(sockets: &Sockets, address: SocketAddr) -> (TcpStream, Accepted) {
+        let client = connect(address);
+        let mut accepted = None;
+        while accepted.is_none() {
+            sockets.each(0, |listener| accepted = listener.accept_queued().ok());
+        }
+        (client, accepted.unwrap())
+    }
+
+    #[test]
+    fn a_given_connection_is_for_that_worker_and_counted() {
+        let (sockets, addresses) = sockets();
+        let handover = Handover::new(Arc::clone(&sockets));
+        let (_client, accepted) = accepted(&sockets, addresses[0]);
+        handover.give(handover.loads().count(1), accepted).unwrap();
+        assert_eq!(handover.loads().of(1), 1);
+        assert!(!has_next(&handover, 0));
+        assert!(has_next(&handover, 1));
+        assert_eq!(handover.loads().of(1), 0, "left to the worker");
+    }
+
+    #[test]
+    fn what_was_given_to_a_stuck_worker_is_taken_by_others() {
+        let (sockets, addresses) = sockets();
+        let handover = Handover::new(Arc::clone(&sockets));
+        let (_client, accepted) = accepted(&sockets, addresses[0]);
+        handover.give(handover.loads().count(1), accepted).unwrap();
+        handover.relieve(&[1]);
+        assert_eq!(handover.loads().of(1), 0);
+        assert!(has_next(&handover, 0));
+    }
+
+    #[test]
+    fn nothing_is_given_to_a_busy_worker_or_while_draining() {
+        let (sockets, addresses) = sockets();
+        let handover = Handover::new(Arc::clone(&sockets));
+        for _ in 0..MAX_GIVEN {
+            let (_client, accepted) = accepted(&sockets, addresses[0]);
+            handover.give(handover.loads().count(1), accepted).unwrap();
+        }
+        let (_client, next) = accepted(&sockets, addresses[0]);
+        let next = handover.give(handover.loads().count(1), next).unwrap_err();
+        handover.close();
+        assert_eq!(handover.loads().of(1), 0);
+        assert!(handover.give(handover.loads().count(0), next).is_err());
     }
 
     #[test]

@@ -37,6 +37,7 @@ mod upstream;
 pub mod web;
 mod websocket;
 
+mod balance;
 mod buffers;
 pub mod control;
 mod deadline;

@@ -29,6 +29,7 @@ use tokio::sync::mpsc::UnboundedSender;
 use tokio::sync::watch;
 use tokio::task::{AbortHandle, JoinSet};
 
+use crate::balance::Balancer;
 use crate::connection;
 use crate::generation::{Current, Generation, WorkerGeneration, WorkerParts};
 use crate::handover::Handover;
@@ -66,6 +67,8 @@ struct Worker {
     learned: Rc<Learned>,
     number: usize,
     sockets: Arc<Sockets>,
+    /// To pass connections to other workers. `None` with a single worker.
+    others: Option<(Arc<Handover>, Balancer)>,
     /// What the listeners share in the current generation.
     parts: RefCell<WorkerParts>,
     /// The number of the current generation.
@@ -97,7 +100,7 @@ pub(crate) struct WorkerStart {
     pub(crate) number: usize,
     /// Each run duplicates the descriptors of the worker.
     pub(crate) sockets: Arc<Sockets>,
-    /// Connections of stuck workers. `None` with a single worker, or without plugins.
+    /// Passes connections between workers. `None` with a single worker.
     pub(crate) handover: Option<Arc<Handover>>,
     /// The current generation, and each later one.
     pub(crate) generations: watch::Receiver<Arc<Generation>>,
@@ -270,7 +273,9 @@ async fn first_panic(tasks: &mut JoinSet<()>) -> Box<dyn Any + Send> {
 impl Worker {
     /// A worker for the calling thread.
     fn new(start: &mut WorkerStart) -> io::Result<Rc<Self>> {
-        let context = WorkerContext::new(start.log.clone());
+        let handover = start.handover.as_ref();
+        let load = handover.map(|handover| (Arc::clone(handover.loads()), start.number));
+        let context = WorkerContext::new(start.log.clone(), load);
         // A restarted worker may already have used the newest one.
         let has_changed = start.generations.has_changed().unwrap_or(false);
         let generation = Arc::clone(&start.generations.borrow_and_update());
@@ -281,6 +286,10 @@ impl Worker {
             context,
             learned,
             number: start.number,
+            others: handover.map(|handover| {
+                let balancer = Balancer::new(handover.loads(), start.number);
+                (Arc::clone(handover), balancer)
+            }),
             sockets: Arc::clone(&start.sockets),
             parts: RefCell::new(parts),
             generation: Cell::new(number),
@@ -419,9 +428,9 @@ impl Worker {
             else {
                 continue;
             };
-            let current = Rc::clone(&open.current);
+            let (id, current, stage) = (open.id, Rc::clone(&open.current), start.stage.clone());
             let socket = Rc::new(RefCell::new(Some(listener.into_async()?)));
-            let accept = Rc::clone(self).accept(Rc::clone(&socket), current, start.stage.clone());
+            let accept = Rc::clone(self).accept(Rc::clone(&socket), id, current, stage);
             let task = tasks.spawn_local(accept);
             open.accepting.push(Accepting { socket, task });
         }
@@ -431,6 +440,7 @@ impl Worker {
     async fn accept(
         self: Rc<Self>,
         listener: Rc<RefCell<Option<AsyncListener>>>,
+        id: ListenerId,
         current: Rc<Current>,
         mut stage: watch::Receiver<ShutdownStage>,
     ) {
@@ -444,7 +454,7 @@ impl Worker {
             match accepted {
                 Ok((socket, client)) => {
                     has_asked = false;
-                    self.begin(socket, client, &current);
+                    self.begin_or_give(socket, client, id, &current);
                 }
                 Err(error) if is_about_one_connection(&error) => {}
                 Err(error)
@@ -464,7 +474,41 @@ impl Worker {
         }
     }
 
-    /// Serves connections of stuck workers.
+    /// Serves a connection, or gives it to a worker that has fewer.
+    fn begin_or_give(
+        &self,
+        socket: TcpStream,
+        client: SocketAddr,
+        listener: ListenerId,
+        current: &Rc<Current>,
+    ) {
+        let now = self.context.deadlines.now();
+        let other = self.others.as_ref().and_then(|(handover, balancer)| {
+            balancer
+                .other_worker(now)
+                .map(|counted| (handover, counted))
+        });
+        let Some((handover, counted)) = other else {
+            return self.begin(socket, client, current);
+        };
+        // Leaves this worker's event loop.
+        let socket = match socket.into_std() {
+            Ok(socket) => socket,
+            Err(error) => {
+                return tracing::warn!(%error, %client, "cannot give a connection to another worker");
+            }
+        };
+        let accepted = Accepted {
+            socket,
+            client,
+            listener,
+        };
+        if let Err(accepted) = handover.give(counted, accepted) {
+            self.adopt(accepted, current);
+        }
+    }
+
+    /// Serves connections of stuck workers, and those that other workers give to this one.
     async fn take_over(
         self: Rc<Self>,
         handover: &Handover,
@@ -472,7 +516,7 @@ impl Worker {
         mut stage: watch::Receiver<ShutdownStage>,
     ) {
         loop {
-            let accepted = tokio::select! {
+            let (accepted, counted) = tokio::select! {
                 biased;
                 _ = stage.wait_for(|stage| *stage >= ShutdownStage::Draining) => return,
                 accepted = handover.next(number) => accepted,
@@ -482,6 +526,8 @@ impl Worker {
             if let Some(current) = current {
                 self.adopt(accepted, &current);
             }
+            // Counted by the worker from here on.
+            drop(counted);
             // One at a time, so that other workers get some.
             tokio::task::yield_now().await;
         }
@@ -633,15 +679,27 @@ mod tests {
     use crate::generation;
 
     fn start(listener: std::net::TcpListener) -> (WorkerStart, watch::Sender<ShutdownStage>) {
-        let generation = generation::build(Config::default(), None).unwrap();
         let (stage, stages) = watch::channel(ShutdownStage::Serving);
+        let id = generation::build(Config::default(), None)
+            .unwrap()
+            .listeners[0]
+            .id;
         let sockets = Sockets::new(1);
-        let id = generation.listeners[0].id;
         sockets.add(vec![vec![Listener::tcp(id, listener).unwrap()]]);
-        let start = WorkerStart {
-            number: 0,
-            sockets: Arc::new(sockets),
-            handover: None,
+        (start_of(0, Arc::new(sockets), None, stages), stage)
+    }
+
+    fn start_of(
+        number: usize,
+        sockets: Arc<Sockets>,
+        handover: Option<Arc<Handover>>,
+        stages: watch::Receiver<ShutdownStage>,
+    ) -> WorkerStart {
+        let generation = generation::build(Config::default(), None).unwrap();
+        WorkerStart {
+            number,
+            sockets,
+            handover,
             generations: watch::Sender::new(Arc::new(generation)).subscribe(),
             switched: tokio::sync::mpsc::unbounded_channel().0,
             drain_reports: tokio::sync::mpsc::unbounded_channel().0,
@@ -650,8 +708,67 @@ mod tests {
             stage: stages,
             report_to: watch::Sender::new(None).subscribe(),
             ready: None,
+        }
+    }
+
+    /// Opens connections that stay open, each to the listener of the worker that `to` names; how many each worker has.
+    fn opened(workers: usize, to: impl Iterator<Item = usize>) -> Vec<usize> {
+        let generation = generation::build(Config::default(), None).unwrap();
+        let id = generation.listeners[0].id;
+        let bind = |_| std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap();
+        let bound: Vec<_> = (0..workers).map(bind).collect();
+        let address = |bound: &std::net::TcpListener| bound.local_addr().unwrap();
+        let addresses: Vec<_> = bound.iter().map(address).collect();
+        let sockets = Arc::new(Sockets::new(workers));
+        let listener = |bound| vec![Listener::tcp(id, bound).unwrap()];
+        sockets.add(bound.into_iter().map(listener).collect());
+        let handover = Arc::new(Handover::new(Arc::clone(&sockets)));
+        let (stage, stages) = watch::channel(ShutdownStage::Serving);
+        let started = (0..workers).map(|number| {
+            let handover = Some(Arc::clone(&handover));
+            let mut start = start_of(number, Arc::clone(&sockets), handover, stages.clone());
+            thread::spawn(move || run(&mut start).unwrap())
+        });
+        let started: Vec<_> = started.collect();
+        let mut clients: Vec<_> = to
+            .map(|worker| TcpStream::connect(addresses[worker]).unwrap())
+            .collect();
+        let loads = || -> Vec<usize> {
+            let loads = handover.loads();
+            (0..workers).map(|worker| loads.of(worker)).collect()
         };
-        (start, stage)
+        while loads().iter().sum::<usize>() < clients.len() {
+            thread::yield_now();
+        }
+        let found = loads();
+        for client in &mut clients {
+            client.write_all(b"GET / HTTP/1.0\r\n\r\n").unwrap();
+            let mut response = String::new();
+            client.read_to_string(&mut response).unwrap();
+            assert!(response.starts_with("HTTP/1.1 "), "{response}");
+        }
+        drop(clients);
+        handover.close();
+        stage.send_replace(ShutdownStage::Draining);
+        started
+            .into_iter()
+            .for_each(|worker| drop(worker.join().unwrap()));
+        assert_eq!(loads().iter().sum::<usize>(), 0);
+        found
+    }
+
+    #[test]
+    fn connections_that_stay_open_are_spread_evenly_wherever_the_kernel_puts_them() {
+        for (workers, connections) in [(2, 8), (2, 16), (3, 9), (4, 8), (4, 16)] {
+            let even = vec![connections / workers; workers];
+            let on_one = std::iter::repeat_n(0, connections);
+            assert_eq!(opened(workers, on_one), even);
+            let in_blocks = (0..connections).map(|number| number * workers / connections);
+            let loads = opened(workers, in_blocks);
+            // Workers that accept at the same moment may not see each other's connection.
+            let is_even = loads.iter().all(|load| load.abs_diff(even[0]) <= 1);
+            assert!(is_even, "{connections} on {workers} workers: {loads:?}");
+        }
     }
 
     #[test]

@@ -1,7 +1,8 @@
 //! What everything on a worker's thread shares, regardless of the generation: deadlines, the date, the access log, the
 //! ids of connections and exchanges, and the stage of the shutdown.
 //!
-//! Nothing here is shared with other threads, except for the two counters.
+//! Nothing here is shared with other threads, except for the two counters and the number of connections, by which workers
+//! are compared.
 
 use std::cell::{Cell, RefCell};
 use std::ops::AddAssign;
@@ -12,6 +13,7 @@ use std::time::{Duration, SystemTime};
 
 use tokio::sync::Notify;
 
+use crate::balance::Loads;
 use crate::deadline::Deadlines;
 use crate::in_flight::{ExchangeKind, InFlight, KindCounts};
 use crate::telemetry::{AccessLog, AccessOutput, AccessRecord, LogSink};
@@ -48,6 +50,8 @@ pub(crate) struct WorkerContext {
     connections: Cell<usize>,
     /// The exchanges that are open.
     pub(crate) in_flight: InFlight,
+    /// Where the connections are counted for other workers, and the number of this one; `None` with a single worker.
+    load: Option<(Arc<Loads>, usize)>,
     date: RefCell<DateText>,
 }
 
@@ -80,7 +84,8 @@ impl AddAssign for Tally {
 }
 
 impl WorkerContext {
-    pub(crate) fn new(log: LogSink) -> Rc<Self> {
+    /// `load` is where connections are counted for other workers, and the number of this one.
+    pub(crate) fn new(log: LogSink, load: Option<(Arc<Loads>, usize)>) -> Rc<Self> {
         Rc::new(Self {
             deadlines: Deadlines::new(),
             access_log: AccessLog::new(log),
@@ -90,6 +95,7 @@ impl WorkerContext {
             tally: Cell::default(),
             connections: Cell::new(0),
             in_flight: InFlight::default(),
+            load,
             date: RefCell::default(),
         })
     }
@@ -156,6 +162,9 @@ impl WorkerContext {
     /// Counts a client connection while the returned value exists.
     pub(crate) fn open_connection(self: &Rc<Self>) -> OpenConnection {
         self.connections.set(self.connections.get() + 1);
+        if let Some((loads, worker)) = &self.load {
+            loads.add(*worker);
+        }
         OpenConnection(Rc::clone(self))
     }
 
@@ -208,6 +217,9 @@ pub(crate) struct OpenConnection(Rc<WorkerContext>);
 impl Drop for OpenConnection {
     fn drop(&mut self) {
         self.0.connections.set(self.0.connections.get() - 1);
+        if let Some((loads, worker)) = &self.0.load {
+            loads.remove(*worker);
+        }
     }
 }
 
