@@ -315,7 +315,7 @@ fn a_client_that_speaks_no_http_is_told_from_its_first_bytes() {
     for (sent, name) in [
         (
             &b"\x05\x01\x00"[..],
-            "SOCKS5: configure it as an HTTP proxy",
+            "SOCKS5: configure it as an HTTP proxy, or add a listener of the kind \"socks5\"",
         ),
         (b"\x04\x01\0\x50\x7f\0\0\x01u\0", "SOCKS4: "),
         (

@@ -82,6 +82,8 @@ mod schema;
 mod seed;
 /// Shutdown: signals, exchanges in flight, leftover files.
 mod shutdown;
+/// Clients that speak SOCKS5.
+mod socks;
 /// Exchanges that pause, and exchanges that stall.
 mod stalls;
 /// Plugins that block, loop or exit the process.

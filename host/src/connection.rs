@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use tokio::net::TcpStream;
 
+use crate::config::ListenerKind;
 use crate::events::{EventKind, QueuedEvent};
 use crate::exchange::{self, CloseReason, Connection, Next, OwnTunnel, Persistence, TunnelStart};
 use crate::generation::{Current, WorkerGeneration};
@@ -22,6 +23,7 @@ use crate::http2::server::{ConnectionEnd, RequestTargets, ServerOptions};
 use crate::http2::{self, LINGER};
 use crate::interception::Guard;
 use crate::plugins::{ClientEnd, ClientFacts, ClientPlugins, protocol};
+use crate::socks5;
 use crate::stream::MessageStream;
 use crate::transport::{Channel, Transport};
 use crate::tunnel::{self, TunnelEnd, TunnelLimits, TunnelWatcher};
@@ -69,7 +71,9 @@ pub(crate) fn begin(
         return;
     }
     let claimable = generation.chain.has_protocols().then(facts);
-    let is_http_already = generation.tls_listener().is_none() && claimable.is_none();
+    let is_http_already = generation.tls_listener().is_none()
+        && claimable.is_none()
+        && !generation.listener().config.kind.speaks_socks();
     let has_observers = !generation.chain.is_empty() || generation.events.has_subscribers();
     let end = has_observers.then(|| {
         Rc::new(ClientEnd {
@@ -99,7 +103,8 @@ pub(crate) fn begin(
     }
 }
 
-/// Detects the protocol of a client: TLS first, if the listener uses it, then HTTP or a plugin's own protocol.
+/// Detects the protocol of a client: TLS first, if the listener uses it, then SOCKS5, if it has that, HTTP, or a plugin's
+/// own protocol.
 async fn find_protocol(
     socket: TcpStream,
     claimable: Option<ClientFacts>,
@@ -118,13 +123,28 @@ async fn find_protocol(
             }
         }
     };
+    let kind = generation.listener().config.kind;
     drop(generation);
     connection.is_http2 = transport.speaks_http2();
     connection.note_tls(&transport);
-    let Some(facts) = claimable.filter(|_| !connection.is_http2) else {
+    if connection.is_http2 || !kind.speaks_socks() && claimable.is_none() {
         return spawn(transport, connection, ends);
-    };
+    }
     let mut stream = message_stream(transport, &connection);
+    if kind.speaks_socks() {
+        if !has_another_request(&mut stream, &connection, None).await {
+            return;
+        }
+        let first = stream.reader().buffered().first().copied();
+        if kind == ListenerKind::Socks5 || first == Some(socks5::VERSION) {
+            tokio::task::spawn_local(serve_socks(stream, connection, ends));
+            return;
+        }
+    }
+    let Some(facts) = claimable else {
+        tokio::task::spawn_local(serve_http1(stream, connection, ends));
+        return;
+    };
     if Box::pin(serve_protocol(&mut stream, &connection, facts)).await {
         return close(&mut stream, CloseReason::Client).await;
     }
@@ -164,22 +184,36 @@ fn serve_http1(
                     tracing::trace!(client.address = %address, ?reason, "closing the client connection");
                     return close(&mut client.stream, reason).await;
                 }
-                Next::Tunnel(start) => {
-                    // A task of its own: the tunnel's future is much smaller than this one.
-                    tokio::task::spawn_local(run_tunnel(client.stream, start, ends));
-                    return;
-                }
-                Next::Detect(start) => {
+                opened => {
                     let Client { stream, connection } = *client;
-                    tokio::task::spawn_local(detect::run(stream, start, connection, ends));
-                    return;
-                }
-                Next::OwnTunnel(tunnel) => {
-                    let Client { stream, connection } = *client;
-                    tokio::task::spawn_local(serve_own_tunnel(stream, tunnel, connection, ends));
-                    return;
+                    return run_opened(opened, stream, connection, ends);
                 }
             }
+        }
+    }
+}
+
+/// Serves the only request of a client that speaks SOCKS5, or is to.
+async fn serve_socks(mut stream: MessageStream, connection: Connection, ends: Ends) {
+    match Box::pin(exchange::serve_socks(&mut stream, &connection)).await {
+        Next::Answered(Persistence::Close(reason)) => close(&mut stream, reason).await,
+        opened => run_opened(opened, stream, connection, ends),
+    }
+}
+
+/// Runs the tunnel that an exchange has opened in a task of its own, whose future is much smaller than that of an
+/// exchange.
+fn run_opened(opened: Next, stream: MessageStream, connection: Connection, ends: Ends) {
+    match opened {
+        Next::Answered(_) => {}
+        Next::Tunnel(start) => {
+            tokio::task::spawn_local(run_tunnel(stream, start, ends));
+        }
+        Next::Detect(start) => {
+            tokio::task::spawn_local(detect::run(stream, start, connection, ends));
+        }
+        Next::OwnTunnel(tunnel) => {
+            tokio::task::spawn_local(serve_own_tunnel(stream, tunnel, connection, ends));
         }
     }
 }
@@ -246,24 +280,13 @@ async fn serve_stream(channel: Rc<dyn Channel>, connection: Rc<Connection>) {
     match exchange::serve(&mut stream, &connection).await {
         Next::Answered(Persistence::KeepAlive) => {}
         Next::Answered(Persistence::Close(reason)) => close_stream(&stream, reason),
-        Next::Tunnel(start) => {
-            tokio::task::spawn_local(run_tunnel(stream, start, Ends::default()));
-        }
-        Next::Detect(start) => {
+        opened => {
             let connection = Connection {
                 is_http2: false,
                 pinned: OnceCell::new(),
                 ..Connection::clone(&connection)
             };
-            tokio::task::spawn_local(detect::run(stream, start, connection, Ends::default()));
-        }
-        Next::OwnTunnel(tunnel) => {
-            let connection = Connection {
-                pinned: OnceCell::new(),
-                ..Connection::clone(&connection)
-            };
-            let serving = serve_own_tunnel(stream, tunnel, connection, Ends::default());
-            tokio::task::spawn_local(serving);
+            run_opened(opened, stream, connection, Ends::default());
         }
     }
 }

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! serve ─┬─ refuse                       the head cannot be parsed
+//!        ├─ socks                        by SOCKS5, which becomes a CONNECT
 //!        ├─ web                          the request is for the proxy itself
 //!        ├─ decide ─┬─ answer            checks, authentication, answers of the proxy itself
 //!        │          └─ content           plugins: the head, then the content if one needs it whole
@@ -40,6 +41,7 @@ mod refuse;
 mod request;
 mod response;
 mod route;
+mod socks;
 mod state;
 mod timeline;
 mod tunnel_exchange;
@@ -65,6 +67,7 @@ pub(crate) use next::{DetectStart, Next, TunnelStart};
 pub(crate) use origin::{Origin, OwnTunnel};
 pub(crate) use persistence::{CloseReason, Persistence};
 use refuse::{Unread, refuse};
+pub(crate) use socks::serve_socks;
 use state::Exchange;
 pub(crate) use tunnel_exchange::TunnelExchange;
 use web::WebService;
@@ -78,21 +81,9 @@ pub(crate) async fn serve(client: &mut MessageStream, connection: &Connection) -
         Err(next) => return next,
     };
     let mut exchange = Exchange::new(connection, generation, head, began_at);
-    exchange.record.received = client.consumed() - consumed;
-    exchange.note_event(EventKind::RequestStarted);
-    let ended = match exchange.run(client).await {
-        Ok(tunnel) => Ok(tunnel),
-        Err(conclusion) => Err(exchange.answered(conclusion, client).await),
-    };
-    exchange.record.received = client.consumed() - consumed;
+    let ended = exchange.run_to_end(client, consumed).await;
     exchange.client.leave_pinned(connection);
-    match ended {
-        Ok(tunnel) => exchange.into_tunnel(tunnel),
-        Err(persistence) => {
-            exchange.finish();
-            Next::Answered(persistence)
-        }
-    }
+    exchange.into_next(ended)
 }
 
 /// The head of the next request and when it began, or what happens to the connection if there is none.
@@ -152,6 +143,32 @@ async fn read_request(
 }
 
 impl Exchange {
+    /// Runs all phases, and answers. `consumed` is how far the client's bytes had been consumed before its request.
+    async fn run_to_end(
+        &mut self,
+        client: &mut MessageStream,
+        consumed: u64,
+    ) -> Result<Tunnel, Persistence> {
+        self.record.received = client.consumed() - consumed;
+        self.note_event(EventKind::RequestStarted);
+        let ended = match self.run(client).await {
+            Ok(tunnel) => Ok(tunnel),
+            Err(conclusion) => Err(self.answered(conclusion, client).await),
+        };
+        self.record.received = client.consumed() - consumed;
+        ended
+    }
+
+    fn into_next(self, ended: Result<Tunnel, Persistence>) -> Next {
+        match ended {
+            Ok(tunnel) => self.into_tunnel(tunnel),
+            Err(persistence) => {
+                self.finish();
+                Next::Answered(persistence)
+            }
+        }
+    }
+
     /// Becomes a tunnel.
     fn into_tunnel(self, tunnel: Tunnel) -> Next {
         let exchange = TunnelExchange::new(self);

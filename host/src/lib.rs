@@ -48,6 +48,7 @@ mod in_flight;
 mod listener;
 mod reply;
 mod side;
+mod socks5;
 mod worker_context;
 
 pub mod ca;

@@ -1,4 +1,4 @@
-//! Responses of the proxy itself, and the only table from errors to statuses.
+//! Responses of the proxy itself, and the only tables from errors to statuses and to replies of SOCKS5.
 //!
 //! A reply describes the error in its body and, for programs, in `Proxy-Status` (RFC 9209).
 
@@ -11,6 +11,7 @@ use crate::error::{
     Cause, ContentRefusedReason, ExchangeError, Peer, PluginFailureKind, Refusal, Step,
 };
 use crate::http1::{self, FramingError, HeadError};
+use crate::socks5::server::SocksReply;
 use crate::transport::ChannelError;
 use crate::upstream::{DialFailure, ParentFailure, SocksError, TlsFault, alert_in};
 
@@ -26,6 +27,8 @@ pub(crate) struct Reply {
     pub(crate) body: Cow<'static, [u8]>,
     /// It comes from the web server, and not from the proxy.
     is_server: bool,
+    /// What a client is told that has sent its request by SOCKS5.
+    pub(crate) socks: SocksReply,
 }
 
 /// A response that a plugin has made.
@@ -64,6 +67,7 @@ impl Reply {
             fields: vec![TEXT],
             body: format!("{text}\n").into_bytes().into(),
             is_server: false,
+            socks: SocksReply::Failed,
         }
     }
 
@@ -75,6 +79,7 @@ impl Reply {
             fields: vec![TEXT],
             body: text.as_bytes().into(),
             is_server: false,
+            socks: SocksReply::Failed,
         }
     }
 
@@ -96,7 +101,10 @@ impl Reply {
             }
             _ => explain(error),
         };
-        let mut reply = Self::status_text(status, &text);
+        let mut reply = Self {
+            socks: socks_reply(error),
+            ..Self::status_text(status, &text)
+        };
         let mut value = format!("{pseudonym}; error={error_type}; details=\"");
         value.extend(
             text.chars()
@@ -123,6 +131,7 @@ impl Reply {
             fields: vec![fixed_field("Allow", ALLOWED)],
             body: Cow::default(),
             is_server: false,
+            socks: SocksReply::Failed,
         }
     }
 
@@ -134,6 +143,7 @@ impl Reply {
             fields: vec![fixed_field("Content-Type", "message/http")],
             body: request.into(),
             is_server: false,
+            socks: SocksReply::Failed,
         }
     }
 
@@ -148,6 +158,7 @@ impl Reply {
                 .collect(),
             body: page.body.into(),
             is_server: false,
+            socks: SocksReply::Failed,
         }
     }
 
@@ -167,6 +178,7 @@ impl Reply {
                 .collect(),
             body: reply.body.into(),
             is_server: false,
+            socks: SocksReply::NotAllowed,
         }
     }
 
@@ -309,6 +321,33 @@ pub(crate) fn classify(error: &ExchangeError) -> (u16, &'static str) {
     }
 }
 
+/// What a client is told of a failure by SOCKS5 (RFC 1928 §6).
+fn socks_reply(error: &ExchangeError) -> SocksReply {
+    match &error.cause {
+        Cause::Refused(_) | Cause::Loop { .. } => SocksReply::NotAllowed,
+        Cause::Dial(error) => match &error.failure {
+            DialFailure::TimedOut(_) => SocksReply::TtlExpired,
+            DialFailure::Resolve { .. } => SocksReply::HostUnreachable,
+            DialFailure::Itself => SocksReply::NotAllowed,
+            DialFailure::Parent(ParentFailure::Socks(SocksError::Refused(code))) => {
+                SocksReply::of_parent(*code)
+            }
+            DialFailure::Connect(error) => match error.kind() {
+                io::ErrorKind::ConnectionRefused => SocksReply::ConnectionRefused,
+                io::ErrorKind::TimedOut => SocksReply::TtlExpired,
+                io::ErrorKind::HostUnreachable => SocksReply::HostUnreachable,
+                io::ErrorKind::NetworkUnreachable => SocksReply::NetworkUnreachable,
+                _ => SocksReply::Failed,
+            },
+            DialFailure::Tls(_) | DialFailure::Http2(_) | DialFailure::Parent(_) => {
+                SocksReply::Failed
+            }
+        },
+        Cause::TimedOut => SocksReply::TtlExpired,
+        _ => SocksReply::Failed,
+    }
+}
+
 fn content(reason: ContentRefusedReason, peer: Peer) -> (u16, &'static str) {
     match (reason, peer) {
         (ContentRefusedReason::TooLong(_), Peer::Client) => (413, "http_request_error"),
@@ -389,5 +428,57 @@ fn tls(fault: &TlsFault) -> (u16, &'static str) {
         }
         TlsFault::Ended(_) => (502, "connection_terminated"),
         TlsFault::TimedOut(_) => (504, "connection_timeout"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::upstream::DialError;
+
+    fn dialling(failure: DialFailure) -> ExchangeError {
+        let error = DialError {
+            host: "a.example".to_owned(),
+            port: 443,
+            parent: None,
+            failure,
+        };
+        ExchangeError::new(Peer::Upstream, Step::Dial, error)
+    }
+
+    fn connecting(kind: io::ErrorKind) -> ExchangeError {
+        dialling(DialFailure::Connect(kind.into()))
+    }
+
+    fn parent(code: u8) -> ExchangeError {
+        let failure = ParentFailure::Socks(SocksError::Refused(code));
+        dialling(DialFailure::Parent(failure))
+    }
+
+    #[test]
+    fn a_socks_client_is_told_why_there_is_no_connection() {
+        let refused = ExchangeError::new(Peer::Client, Step::Route, Refusal::Unauthorized);
+        let late = dialling(DialFailure::TimedOut(Duration::from_secs(1)));
+        for (error, code) in [
+            (connecting(io::ErrorKind::ConnectionRefused), 5),
+            (connecting(io::ErrorKind::NetworkUnreachable), 3),
+            (connecting(io::ErrorKind::HostUnreachable), 4),
+            (connecting(io::ErrorKind::TimedOut), 6),
+            (connecting(io::ErrorKind::PermissionDenied), 1),
+            (late, 6),
+            (dialling(DialFailure::Itself), 2),
+            (refused, 2),
+            // What a SOCKS parent says of the destination is passed on, and nothing else.
+            (parent(1), 1),
+            (parent(2), 2),
+            (parent(6), 6),
+            (parent(7), 1),
+            (parent(0xff), 1),
+        ] {
+            let reply = Reply::for_error(&error, "proxy");
+            assert_eq!(reply.socks as u8, code, "{error}");
+        }
     }
 }

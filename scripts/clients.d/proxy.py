@@ -26,6 +26,17 @@ class Proxy:
             raise Failed("\n".join([str(failure), *self.lines()])) from None
         self.url = f"https://localhost:{self.port}" if is_tls else f"http://127.0.0.1:{self.port}"
 
+    def ports(self, count):
+        """The ports of all its listeners, in the order of the configuration."""
+        with self._changed:
+            self._changed.wait_for(lambda: len(self._ports()) >= count or self._has_ended, 5)
+            if len(self._ports()) != count:
+                raise Failed(f"the proxy has {len(self._ports())} listeners, not {count}")
+            return self._ports()
+
+    def _ports(self):
+        return [int(match.group(1)) for match in map(READY.search, self._lines) if match]
+
     def stop(self):
         """Ends it as an operator would; it has five seconds for that."""
         if self._process.poll() is None:

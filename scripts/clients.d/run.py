@@ -14,8 +14,8 @@ import traceback
 import certificates
 import checks
 import harness
-from cases import (badssl, chromium, curl, git, grpc, h2, imap, libcurl, mqtt, node, openssl, pac,  # noqa: F401
-                   python, sslyze, websocket_server)
+from cases import (badssl, chromium, curl, git, grpc, h2, imap, libcurl, mqtt, node,  # noqa: F401
+                   openssl, pac, python, socks, sslyze, websocket_server)
 from origins import Origins
 
 # A case that takes longer counts as hung.

@@ -223,6 +223,15 @@ impl Proxy {
         self.address
     }
 
+    /// The addresses of all `count` listeners, in the order of the configuration.
+    pub(crate) fn addresses(&self, count: usize) -> Vec<SocketAddr> {
+        self.wait_for_lines("Started server on ", count);
+        self.lines()
+            .iter()
+            .filter_map(|line| address_in(line))
+            .collect()
+    }
+
     /// A new connection to it.
     pub(crate) fn client(&self) -> Client {
         Client::connect(self.address)

@@ -13,7 +13,8 @@ pub struct Foreign {
     pub remedy: &'static str,
 }
 
-const AS_HTTP_PROXY: &str = "configure it as an HTTP proxy";
+const AS_HTTP_PROXY: &str =
+    "configure it as an HTTP proxy, or add a listener of the kind \"socks5\"";
 const THROUGH_CONNECT: &str = "tunnel it through this proxy with CONNECT";
 const BY_HTTP: &str = "set the proxy URL to http://, or start the proxy with --cert-file and --key-file to accept TLS";
 

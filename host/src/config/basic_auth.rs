@@ -63,6 +63,13 @@ impl BasicAuth {
         [b"Basic ", self.encoded.as_slice()].concat()
     }
 
+    /// The value of a `Proxy-Authorization` field with what a client has sent; `None`: the user contains a colon, for which
+    /// the field has no form.
+    pub(crate) fn field_value_of(user: &[u8], password: &[u8]) -> Option<Vec<u8>> {
+        let encoded = base64(&[user, b":", password].concat());
+        (!user.contains(&b':')).then(|| [b"Basic ", encoded.as_slice()].concat())
+    }
+
     /// Whether the value of a `Proxy-Authorization` field matches this credential. The time taken depends on nothing
     /// but its length.
     pub fn matches(&self, header_value: &[u8]) -> bool {

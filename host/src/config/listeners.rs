@@ -25,7 +25,8 @@ pub struct ListenerConfig {
     pub endpoint: Endpoint,
     /// What clients speak. Default: HTTP, over TLS if there is a key pair.
     pub kind: ListenerKind,
-    /// Certificate and key; `Some` exactly if the kind is [`ListenerKind::Https`].
+    /// Certificate and key, of TLS below whatever the kind is; always for [`ListenerKind::Https`], never for
+    /// [`ListenerKind::Http`].
     pub key_pair: Option<KeyPairFiles>,
     /// Networks whose connections begin with a PROXY protocol header. Default: none.
     pub proxy_protocol_from: Vec<IpNet>,
@@ -66,10 +67,10 @@ pub enum ListenerKind {
     /// HTTP over TLS.
     #[serde(rename = "https")]
     Https,
-    /// SOCKS5 (RFC 1928).
+    /// SOCKS5 (RFC 1928), over TLS if there is a key pair.
     #[serde(rename = "socks5")]
     Socks5,
-    /// SOCKS5 or HTTP without TLS; the first byte decides.
+    /// SOCKS5 or HTTP, as the first byte says; over TLS if there is a key pair.
     #[serde(rename = "http+socks5")]
     HttpAndSocks5,
 }
@@ -78,6 +79,11 @@ impl ListenerKind {
     /// Whether clients may speak HTTP, over TLS or not.
     pub fn speaks_http(self) -> bool {
         !matches!(self, Self::Socks5)
+    }
+
+    /// Whether clients may speak SOCKS5, over TLS or not.
+    pub(crate) fn speaks_socks(self) -> bool {
+        matches!(self, Self::Socks5 | Self::HttpAndSocks5)
     }
 }
 
@@ -279,17 +285,13 @@ fn further(
             let missing = "needs a certificate; set cert_file and key_file here or in [tls]";
             Some(found.ok_or(("kind", missing.to_owned()))?)
         }
-        (_, None) => None,
-        (_, Some(_)) => {
-            let reason = "only a listener of the kind \"https\" has a certificate; remove cert_file and key_file, \
-                          or change kind";
+        (ListenerKind::Http, Some(_)) => {
+            let reason = "a listener of the kind \"http\" has no certificate; remove cert_file and key_file, or \
+                          set kind = \"https\"";
             return Err(("cert_file", reason.to_owned()));
         }
+        (_, own) => own,
     };
-    if !matches!(kind, ListenerKind::Http | ListenerKind::Https) {
-        let reason = "this version serves only \"http\" and \"https\"; change kind";
-        return Err(("kind", reason.to_owned()));
-    }
     if !settings.proxy_protocol_from.is_empty() {
         let reason = "this version does not read PROXY protocol headers; remove the key";
         return Err(("proxy_protocol_from", reason.to_owned()));

@@ -4,6 +4,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use super::client::ClientProtocol;
 use super::conclusion::Failure;
 use super::persistence::{CloseReason, Persistence};
 use super::request::RequestEnd;
@@ -82,7 +83,16 @@ impl Exchange {
             is_last: persistence.is_close(),
         };
         let stall = self.timeouts().stall;
-        let result = send_reply(client, &self.generation.worker, reply, form, stall).await;
+        let result = match self.client.protocol {
+            ClientProtocol::Http => {
+                send_reply(client, &self.generation.worker, reply, form, stall).await
+            }
+            ClientProtocol::Socks5 => {
+                let refusal = reply.socks.encode();
+                let sent = client.writer().write_all(&refusal, stall).await;
+                sent.map(|()| refusal.len() as u64)
+            }
+        };
         self.record.answered = reply.status;
         if self.record.answered_by == AnsweredBy::Nobody {
             self.record.answered_by = AnsweredBy::Proxy("");
@@ -92,7 +102,7 @@ impl Exchange {
         if self.record.is_web {
             self.record.sent = std::mem::take(&mut self.record.answer_len);
         } else if self.record.note.is_none() {
-            self.record.note = Some(format!("answered {}", reply.status));
+            self.record.note = Some(self.answered_with(reply));
         }
         match result {
             Ok(_) => persistence,
@@ -141,7 +151,12 @@ impl Exchange {
             return Persistence::Close(CloseReason::Unprocessed);
         }
         let reply = Reply::for_error(error, &self.generation.config.via);
-        self.record.note = Some(why_answered(error));
+        self.record.note = Some(match self.client.protocol {
+            ClientProtocol::Http => why_answered(error),
+            ClientProtocol::Socks5 => {
+                format!("{}, {}", self.answered_with(&reply), classify(error).1)
+            }
+        });
         self.record.answered_by = AnsweredBy::Proxy(classify(error).1);
         let is_about_policy = matches!(error.cause, Cause::Refused(_) | Cause::Content(_));
         let is_malformed = error.peer == Peer::Client && !is_about_policy;
@@ -151,6 +166,14 @@ impl Exchange {
                 .await;
         }
         self.answer(client, &reply).await
+    }
+
+    /// The beginning of the note in the access log for a reply.
+    pub(super) fn answered_with(&self, reply: &Reply) -> String {
+        match self.client.protocol {
+            ClientProtocol::Http => format!("answered {}", reply.status),
+            ClientProtocol::Socks5 => format!("answered SOCKS5 {}", reply.socks as u8),
+        }
     }
 
     /// Whether the client should repeat a request that the upstream has not processed: its content is not kept here, and

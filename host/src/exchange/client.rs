@@ -19,6 +19,15 @@ pub(super) struct ClientSide {
     /// The upstream connections that the client has authenticated; None before there is one.
     pub(super) pinned: Option<Rc<Pinned>>,
     pub(super) binding: Binding,
+    pub(super) protocol: ClientProtocol,
+}
+
+/// How the client has sent the request, and is answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum ClientProtocol {
+    Http,
+    /// The request is a CONNECT, and the only one of its connection.
+    Socks5,
 }
 
 /// Who may use the upstream connection after this exchange.
@@ -41,6 +50,7 @@ impl ClientSide {
             own_tunnel: connection.own_tunnel.clone(),
             pinned: connection.pinned.get().map(Rc::clone),
             binding: Binding::Free,
+            protocol: ClientProtocol::Http,
         }
     }
 

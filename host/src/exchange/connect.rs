@@ -6,6 +6,7 @@
 
 use std::rc::Rc;
 
+use super::client::ClientProtocol;
 use super::conclusion::{Conclusion, Detection, Tunnel, UpstreamTls};
 use super::decide::Decided;
 use super::origin::OwnTunnel;
@@ -14,6 +15,7 @@ use crate::error::{ExchangeError, Peer, Step};
 use crate::http1::Scheme;
 use crate::interception::{self, RelayReason, Treatment};
 use crate::plugins::{AnsweredBy, Hook};
+use crate::socks5::server::SocksReply;
 use crate::stream::MessageStream;
 use crate::upstream::{Freshness, HttpVersions, Route, TlsFault};
 
@@ -132,9 +134,13 @@ impl Exchange {
 
     async fn announce_tunnel(&mut self, client: &mut MessageStream) -> Result<(), ExchangeError> {
         let stall = self.timeouts().stall;
+        let announcement: &[u8] = match self.client.protocol {
+            ClientProtocol::Http => b"HTTP/1.1 200 Connection established\r\n\r\n",
+            ClientProtocol::Socks5 => &SocksReply::Succeeded.encode(),
+        };
         client
             .writer()
-            .write_all(b"HTTP/1.1 200 Connection established\r\n\r\n", stall)
+            .write_all(announcement, stall)
             .await
             .map_err(|error| ExchangeError::io(Peer::Client, Step::SendHead, error))?;
         self.record.answered = 200;

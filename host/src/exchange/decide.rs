@@ -236,7 +236,7 @@ impl Exchange {
             }
             Verdict::Reply(reply, plugin) => {
                 let reply = Reply::from_plugin(reply);
-                self.record.note = Some(format!("answered {} by {plugin}", reply.status));
+                self.record.note = Some(format!("{} by {plugin}", self.answered_with(&reply)));
                 self.record.answered_by = AnsweredBy::Plugin(plugin.into());
                 Err(Conclusion::Answered(self.answer(client, &reply).await))
             }

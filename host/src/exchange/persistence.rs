@@ -17,6 +17,8 @@ pub(crate) enum CloseReason {
     Client,
     /// HTTP/1.0 connections carry one exchange (RFC 9112 §9.3).
     Http10,
+    /// SOCKS5 connections carry one request (RFC 1928 §6).
+    Socks5,
     /// The answer was sent before the request had been read to its end.
     BodyUnread,
     /// The request is malformed, so the beginning of the next one is unknown.

@@ -15,6 +15,7 @@ use crate::http1::{Foreign, Glimpse};
 use crate::reply::{Reply, ReplyForm};
 use crate::stream::MessageStream;
 use crate::telemetry::AccessRecord;
+use crate::worker_context::WorkerContext;
 
 /// Why there is no request, and what there is in its place.
 pub(super) struct Unread {
@@ -74,38 +75,50 @@ pub(super) async fn refuse(
             Some(foreign) => format!("{answered} - {}", advice(foreign, connection)),
             None => answered,
         };
-        let asked = glimpse.authority.as_ref();
-        worker.log_access(&AccessRecord {
-            client: connection.client,
-            method: if glimpse.method.is_empty() {
-                "-"
-            } else {
-                &glimpse.method
-            },
-            is_web: false,
-            upstream: None,
-            path: if glimpse.path.is_empty() {
-                b"-"
-            } else {
-                &glimpse.path
-            },
-            status: None,
-            reason: b"",
-            response_bytes: 0,
-            elapsed: began_at.elapsed(),
-            note: Some(&note),
-            asked: asked.map(|(host, port)| (host.as_str(), *port)),
-            user: connection
-                .origin
-                .as_ref()
-                .map_or("", |origin| origin.user()),
-            fields: &[],
-        });
+        log_refused(connection, worker, &glimpse, began_at, &note);
     }
     Next::Answered(Persistence::Close(match is_gone {
         true => CloseReason::Gone,
         false => CloseReason::Malformed,
     }))
+}
+
+/// Writes the access log line of a request that cannot be read; `glimpse` is what could be read of it.
+pub(super) fn log_refused(
+    connection: &Connection,
+    worker: &WorkerContext,
+    glimpse: &Glimpse,
+    began_at: Instant,
+    note: &str,
+) {
+    if !worker.logs_access() {
+        return;
+    }
+    let asked = glimpse.authority.as_ref();
+    worker.log_access(&AccessRecord {
+        client: connection.client,
+        method: match &glimpse.method[..] {
+            "" => "-",
+            method => method,
+        },
+        is_web: false,
+        upstream: None,
+        path: match &glimpse.path[..] {
+            b"" => b"-",
+            path => path,
+        },
+        status: None,
+        reason: b"",
+        response_bytes: 0,
+        elapsed: began_at.elapsed(),
+        note: Some(note),
+        asked: asked.map(|(host, port)| (host.as_str(), *port)),
+        user: connection
+            .origin
+            .as_ref()
+            .map_or("", |origin| origin.user()),
+        fields: &[],
+    });
 }
 
 /// What an operator should know of a client that speaks something else.

@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use plugin_api::Authority;
 
-use super::client::{Binding, ClientSide};
+use super::client::{Binding, ClientProtocol, ClientSide};
 use super::connection::Connection;
 use super::destination::Routing;
 use super::persistence::{CloseReason, Persistence};
@@ -209,7 +209,9 @@ impl Exchange {
 
     /// Why the client's connection is closed, whatever the answer.
     fn reason_to_close(&self) -> Option<CloseReason> {
-        if self.request.head.version() == Version::Http10 {
+        if self.client.protocol == ClientProtocol::Socks5 {
+            Some(CloseReason::Socks5)
+        } else if self.request.head.version() == Version::Http10 {
             Some(CloseReason::Http10)
         } else if self.request.head.fields().connection_options().close {
             Some(CloseReason::Client)

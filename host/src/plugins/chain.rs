@@ -102,6 +102,11 @@ impl Chain {
         }
     }
 
+    /// Whether any plugin listens to this hook.
+    pub(crate) fn has_listeners(&self, hook: Hook) -> bool {
+        !self.listeners(hook).is_empty()
+    }
+
     pub(crate) fn is_empty(&self) -> bool {
         self.plugins.is_empty()
     }

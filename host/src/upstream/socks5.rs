@@ -3,24 +3,16 @@
 //! Names are sent as names, so the proxy resolves them. Replies are decoded from what has been received so far: `None`
 //! means that bytes are missing. Bytes after the last reply come from the destination and stay buffered.
 
-use std::net::IpAddr;
 use std::time::Duration;
 
 use super::failure::{ParentFailure, SocksError};
 use super::parent::Credentials;
 use super::route::Route;
+use crate::socks5::{
+    AddressTypeInvalid, CONNECT, NO_AUTHENTICATION, NONE_ACCEPTABLE, NameTooLong, PASSWORD,
+    PASSWORD_VERSION, VERSION, decode_address, push_address,
+};
 use crate::stream::{MessageStream, Reader};
-
-const VERSION: u8 = 5;
-/// The version of the authentication of RFC 1929.
-const PASSWORD_VERSION: u8 = 1;
-const NO_AUTHENTICATION: u8 = 0;
-const PASSWORD: u8 = 2;
-const NONE_ACCEPTABLE: u8 = 0xff;
-const CONNECT: u8 = 1;
-const IPV4: u8 = 1;
-const NAME: u8 = 3;
-const IPV6: u8 = 4;
 
 /// Requests a connection to the destination of `route`. The caller limits the total time; `stall` limits single writes.
 pub(super) async fn handshake(
@@ -84,22 +76,7 @@ fn login(credentials: &Credentials) -> Vec<u8> {
 
 fn request(host: &str, port: u16) -> Result<Vec<u8>, SocksError> {
     let mut request = vec![VERSION, CONNECT, 0];
-    match host.parse::<IpAddr>() {
-        Ok(IpAddr::V4(ip)) => {
-            request.push(IPV4);
-            request.extend(ip.octets());
-        }
-        Ok(IpAddr::V6(ip)) => {
-            request.push(IPV6);
-            request.extend(ip.octets());
-        }
-        Err(_) if host.len() > usize::from(u8::MAX) => return Err(SocksError::NameTooLong),
-        Err(_) => {
-            request.push(NAME);
-            push_short(&mut request, host.as_bytes());
-        }
-    }
-    request.extend(port.to_be_bytes());
+    push_address(&mut request, host, port).map_err(|NameTooLong| SocksError::NameTooLong)?;
     Ok(request)
 }
 
@@ -136,15 +113,13 @@ fn decode_reply(received: &[u8]) -> Decoded<()> {
         [VERSION, refused, ..] => return Err(SocksError::Refused(refused)),
         _ => return Err(SocksError::VersionInvalid),
     }
-    let len = match *received {
-        [_, _, _, IPV4, ..] => 4 + 4 + 2,
-        [_, _, _, IPV6, ..] => 4 + 16 + 2,
-        [_, _, _, NAME, len, ..] => 5 + usize::from(len) + 2,
-        [_, _, _, NAME] => return Ok(None),
-        [_, _, _, _, ..] => return Err(SocksError::AddressTypeInvalid),
-        _ => return Ok(None),
+    // Reserved.
+    let Some(bound) = received.get(3..) else {
+        return Ok(None);
     };
-    Ok((received.len() >= len).then_some(((), len)))
+    let decoded = decode_address(bound);
+    let decoded = decoded.map_err(|AddressTypeInvalid| SocksError::AddressTypeInvalid)?;
+    Ok(decoded.map(|(_, _, len)| ((), 3 + len)))
 }
 
 #[cfg(test)]
@@ -185,7 +160,7 @@ mod tests {
         assert_eq!(decode_login(&[5, 0]), Err(SocksError::VersionInvalid));
         assert_eq!(decode_reply(&[5, 5]), Err(SocksError::Refused(5)));
         assert_eq!(decode_reply(&[0, 0]), Err(SocksError::VersionInvalid));
-        let unknown = [5, 0, 0, 2, 0, 0];
+        let unknown = [5, 0, 0, 2];
         assert_eq!(decode_reply(&unknown), Err(SocksError::AddressTypeInvalid));
     }
 
@@ -200,7 +175,7 @@ mod tests {
             [5, 1, 0, 1, 127, 0, 0, 1, 0, 80]
         );
         let v6 = request("::1", 80).unwrap();
-        assert_eq!((v6[3], v6[19], v6.len()), (IPV6, 1, 22));
+        assert_eq!((v6[3], v6[19], v6.len()), (4, 1, 22));
         assert_eq!(request(&"a".repeat(255), 1).unwrap().len(), 5 + 255 + 2);
         assert_eq!(request(&"a".repeat(256), 1), Err(SocksError::NameTooLong));
     }

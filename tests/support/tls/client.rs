@@ -16,6 +16,8 @@ pub(crate) enum Way {
     Tls,
     /// HTTP/2 over TLS.
     Http2,
+    /// SOCKS5 without TLS, for tunnels alone.
+    Socks5,
 }
 
 /// Creates connections to a proxy.
@@ -39,6 +41,12 @@ impl<'a> ProxyClient<'a> {
         }
     }
 
+    /// Connects to another listener of the proxy.
+    pub(crate) fn at(mut self, listener: SocketAddr) -> Self {
+        self.proxy = listener;
+        self
+    }
+
     /// Connects to the proxy in another way.
     pub(crate) fn over(mut self, way: Way) -> Self {
         self.way = way;
@@ -60,7 +68,7 @@ impl<'a> ProxyClient<'a> {
     /// A connection to the proxy.
     pub(crate) fn pipe(&self) -> Pipe {
         let offer = match self.way {
-            Way::Clear => return clear(self.proxy),
+            Way::Clear | Way::Socks5 => return clear(self.proxy),
             Way::Tls => Offer::Http1,
             Way::Http2 => Offer::Http2,
         };
@@ -87,7 +95,20 @@ impl<'a> ProxyClient<'a> {
 
     /// A tunnel to `authority`; the response if it was refused.
     pub(crate) fn connect(&self, authority: &str) -> Result<Pipe, Box<Received>> {
-        self.session().connect(authority)
+        match self.way {
+            Way::Socks5 => Ok(self.socks_tunnel(authority)),
+            _ => self.session().connect(authority),
+        }
+    }
+
+    fn socks_tunnel(&self, authority: &str) -> Pipe {
+        let (host, port) = authority.rsplit_once(':').expect("an authority has a port");
+        let port: u16 = port.parse().expect("a port");
+        let mut pipe = self.pipe();
+        pipe.send([5, 1, 0, 5, 1, 0, 3, host.len() as u8]);
+        pipe.send([host.as_bytes(), &port.to_be_bytes()].concat());
+        assert_eq!(pipe.read_exact(12), [5, 0, 5, 0, 0, 1, 0, 0, 0, 0, 0, 0]);
+        pipe
     }
 
     /// A tunnel to `authority`.

@@ -639,8 +639,8 @@ fn listeners_that_cannot_exist_are_refused_with_both_places() {
         ),
         (
             "[[listeners]]\nport = 1\nkind = \"http\"\ncert_file = \"a\"\nkey_file = \"b\"",
-            "proxy.toml:4:13: listeners[0].cert_file: only a listener of the kind \"https\" has a certificate; remove \
-             cert_file and key_file, or change kind",
+            "proxy.toml:4:13: listeners[0].cert_file: a listener of the kind \"http\" has no certificate; remove \
+             cert_file and key_file, or set kind = \"https\"",
         ),
         (
             "[[listeners]]\nport = 1\nkind = \"ftp\"",
