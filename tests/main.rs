@@ -70,6 +70,8 @@ mod pac;
 mod plugins;
 /// Connections to upstreams: which are pooled, shared and closed.
 mod pooling;
+/// Load balancers in front of the proxy that name their clients.
+mod proxy_protocol;
 /// Fixed bugs, each as the claim that failed.
 mod regressions;
 /// SIGHUP: reloading the configuration and plugins.

@@ -1,9 +1,10 @@
 //! A client connection: exchange after exchange, until either side closes it.
 //!
-//! An exchange returns the next action for the connection, which is performed here. `detect` detects the protocol in a
-//! tunnel that may be intercepted.
+//! An exchange returns the next action for the connection, which is performed here. Behind a load balancer, `proxied`
+//! finds out first whose connection it is. `detect` detects the protocol in a tunnel that may be intercepted.
 
 mod detect;
+mod proxied;
 mod runner;
 
 use std::cell::OnceCell;
@@ -44,10 +45,32 @@ struct Ends {
     _noted: Option<Box<Noted>>,
 }
 
-/// Serves an accepted connection in a task of its own.
+/// Serves a connection that was accepted from `peer` in a task of its own.
 pub(crate) fn begin(
-    socket: TcpStream,
+    mut socket: TcpStream,
+    peer: SocketAddr,
+    current: &Rc<Current>,
+    open_connection: OpenConnection,
+) {
+    let generation = current.get();
+    if !generation.listener().config.trusts_header_of(peer.ip()) {
+        return begin_of(peer, socket, current, open_connection);
+    }
+    let current = Rc::clone(current);
+    tokio::task::spawn_local(async move {
+        let limit = generation.config.timeouts.header_read;
+        let found = proxied::client_of(&mut socket, peer, &generation, limit).await;
+        drop(generation);
+        if let Some(client) = found {
+            begin_of(client, socket, &current, open_connection);
+        }
+    });
+}
+
+/// Serves a connection of `client` in a task of its own.
+fn begin_of(
     client: SocketAddr,
+    socket: TcpStream,
     current: &Rc<Current>,
     open_connection: OpenConnection,
 ) {

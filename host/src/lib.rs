@@ -46,6 +46,7 @@ mod events;
 mod held;
 mod in_flight;
 mod listener;
+mod proxy_protocol;
 mod reply;
 mod side;
 mod socks5;

@@ -15,6 +15,8 @@ pub struct Foreign {
 
 const AS_HTTP_PROXY: &str =
     "configure it as an HTTP proxy, or add a listener of the kind \"socks5\"";
+const NO_HEADER: &str =
+    "disable it at the sender, or add it to proxy_protocol_from of this listener";
 const THROUGH_CONNECT: &str = "tunnel it through this proxy with CONNECT";
 const BY_HTTP: &str = "set the proxy URL to http://, or start the proxy with --cert-file and --key-file to accept TLS";
 
@@ -34,9 +36,7 @@ fn by_bytes(received: &[u8]) -> Option<(&'static str, &'static str)> {
         [0x05] | [0x05, 1..=255, ..] => ("SOCKS5", AS_HTTP_PROXY),
         [0x04] | [0x04, 0x01 | 0x02, ..] => ("SOCKS4", AS_HTTP_PROXY),
         [0x03, 0x00, _, _, _, 0xe0, ..] => ("RDP", THROUGH_CONNECT),
-        [0x0d, 0x0a, 0x0d, 0x0a, 0x00, ..] => {
-            ("PROXY protocol, version 2", "disable it at the sender")
-        }
+        [0x0d, 0x0a, 0x0d, 0x0a, 0x00, ..] => ("PROXY protocol, version 2", NO_HEADER),
         [0xff, 0xfb..=0xfe, ..] => ("Telnet", THROUGH_CONNECT),
         [0x00, _, _, _, 0xfe | 0xff, b'S', b'M', b'B', ..] => ("SMB", THROUGH_CONNECT),
         [0x00, 0x00, _, _, 0x00, 0x03, 0x00, 0x00, ..]
@@ -93,9 +93,7 @@ fn by_line(received: &[u8]) -> Option<(&'static str, &'static str)> {
             "plain HTTP/2",
             "use HTTP/1.1; HTTP/2 requires TLS to the proxy (--cert-file and --key-file)",
         ),
-        (b"PROXY", b"TCP4" | b"TCP6" | b"UNKNOWN") => {
-            ("PROXY protocol", "disable it at the sender")
-        }
+        (b"PROXY", b"TCP4" | b"TCP6" | b"UNKNOWN") => ("PROXY protocol", NO_HEADER),
         _ if last.starts_with(b"RTSP/") => ("RTSP", THROUGH_CONNECT),
         _ if last.starts_with(b"SIP/") => ("SIP", THROUGH_CONNECT),
         _ if last.starts_with(b"ICAP/") => ("ICAP", "this is not an ICAP server"),

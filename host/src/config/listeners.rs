@@ -88,6 +88,13 @@ impl ListenerKind {
 }
 
 impl ListenerConfig {
+    /// Whether a connection from this address begins with a PROXY protocol header.
+    pub(crate) fn trusts_header_of(&self, peer: IpAddr) -> bool {
+        let peer = peer.to_canonical();
+        let mut networks = self.proxy_protocol_from.iter();
+        networks.any(|network| network.contains(&peer))
+    }
+
     /// The one that `hostname`, `port` and the key pair in `[tls]` describe.
     pub(super) fn first(hostname: &Hostname, port: Port, key_pair: Option<KeyPairFiles>) -> Self {
         let endpoint = tcp(hostname, port);
@@ -292,10 +299,6 @@ fn further(
         }
         (_, own) => own,
     };
-    if !settings.proxy_protocol_from.is_empty() {
-        let reason = "this version does not read PROXY protocol headers; remove the key";
-        return Err(("proxy_protocol_from", reason.to_owned()));
-    }
     let endpoint = endpoint(settings)?;
     let name = settings.name.clone();
     Ok(ListenerConfig {

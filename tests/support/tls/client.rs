@@ -28,6 +28,8 @@ pub(crate) struct ProxyClient<'a> {
     way: Way,
     trust: Trust,
     offer: Offer,
+    /// What is sent before anything else.
+    preface: &'static [u8],
 }
 
 impl<'a> ProxyClient<'a> {
@@ -38,12 +40,19 @@ impl<'a> ProxyClient<'a> {
             way: Way::Clear,
             trust: Trust::Proxy,
             offer: Offer::Both,
+            preface: b"",
         }
     }
 
     /// Connects to another listener of the proxy.
     pub(crate) fn at(mut self, listener: SocketAddr) -> Self {
         self.proxy = listener;
+        self
+    }
+
+    /// Sends these bytes first on each connection.
+    pub(crate) fn after(mut self, preface: &'static [u8]) -> Self {
+        self.preface = preface;
         self
     }
 
@@ -68,7 +77,7 @@ impl<'a> ProxyClient<'a> {
     /// A connection to the proxy.
     pub(crate) fn pipe(&self) -> Pipe {
         let offer = match self.way {
-            Way::Clear | Way::Socks5 => return clear(self.proxy),
+            Way::Clear | Way::Socks5 => return self.clear(),
             Way::Tls => Offer::Http1,
             Way::Http2 => Offer::Http2,
         };
@@ -85,7 +94,14 @@ impl<'a> ProxyClient<'a> {
 
     /// A connection to the proxy over TLS with another offer; the error if the handshake failed.
     pub(crate) fn try_pipe(&self, offer: Offer) -> Result<Pipe, String> {
-        clear(self.proxy).secure(self.pki, "127.0.0.1", offer, Trust::Proxy)
+        self.clear()
+            .secure(self.pki, "127.0.0.1", offer, Trust::Proxy)
+    }
+
+    fn clear(&self) -> Pipe {
+        let mut pipe = clear(self.proxy);
+        pipe.send(self.preface);
+        pipe
     }
 
     /// Requests to the proxy itself.
