@@ -4,6 +4,8 @@
 //! Tests do not depend on the proxy's internals; each reads *origin, proxy, client, assert*.
 //! Rules that need no socket have unit tests beside their code.
 
+/// Client connections spread over the workers.
+mod balance;
 /// Message bodies edited by plugins, byte by byte: hooks, framing, codings, limits, trailers, how bodies end.
 mod bodies;
 /// Plugins that try to crash the proxy or to read other requests' data.
