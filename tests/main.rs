@@ -16,6 +16,8 @@ mod broken;
 mod bundled;
 /// Certificates created and exported by `proxy ca`.
 mod ca;
+/// Certificate files that change without a signal.
+mod certificate_files;
 /// `proxy check`.
 mod check;
 /// Start-up, flags, the configuration file, exit codes.

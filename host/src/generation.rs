@@ -13,6 +13,7 @@ mod build;
 pub mod command;
 mod listener_part;
 mod problem;
+mod renew;
 mod reusable;
 
 use std::cell::{Cell, RefCell};
@@ -43,13 +44,14 @@ pub(crate) use build::build;
 pub(crate) use listener_part::ListenerPart;
 use listener_part::Plugins;
 pub use problem::{Problem, Problems};
-use reusable::Reusable;
+pub(crate) use renew::{certificate_files, renew};
+use reusable::{Inputs, Reusable};
 
 type ReusableTlsClient = Reusable<(UpstreamTls, bool, Vec<HostPattern>), TlsClient>;
 type ReusableCertificates = Reusable<(InterceptionConfig, bool), Certificates>;
 
 /// A configuration, and everything built from it.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Generation {
     /// 1 at the start; each reload adds 1.
     pub(crate) number: u64,
@@ -65,6 +67,8 @@ pub(crate) struct Generation {
     plugins: Loaded,
     pub(crate) events: Events,
     dispatcher: Arc<EventDispatcher>,
+    /// That of the files from which its certificates were made.
+    certificate_content: Inputs<()>,
     tls_client: ReusableTlsClient,
     name_files: Arc<NameFiles>,
     /// What the TLS of all listeners shares; `None` if none speaks TLS.

@@ -7,6 +7,7 @@
 //! restarted, see `restart`. `control` serves the clients of the control socket, whose commands are requests like
 //! signals.
 
+mod certificate_files;
 #[cfg(unix)]
 mod control;
 mod drain;
@@ -45,6 +46,7 @@ use crate::plugins::statistics;
 use crate::telemetry::LogSink;
 use crate::worker::{self, DrainReport, ShutdownStage, Switched, WorkerStart};
 use crate::worker_context::Tally;
+use certificate_files::CertificateFiles;
 #[cfg(unix)]
 use control::Control;
 use drain::{Drain, Drained, STOP_LIMIT};
@@ -213,6 +215,7 @@ struct Server {
     observer: Arc<Observer>,
     stage: watch::Sender<ShutdownStage>,
     overview: Rc<Overview>,
+    certificate_files: CertificateFiles,
     endings: mpsc::UnboundedReceiver<io::Result<Tally>>,
     /// Reports which generation workers use.
     switched: mpsc::UnboundedReceiver<Switched>,
@@ -264,6 +267,9 @@ impl Server {
             observer,
             stage,
             overview: Rc::new(overview),
+            certificate_files: CertificateFiles::new(generation::certificate_files(
+                &generation.config,
+            )),
             endings,
             switched: switches,
             drain_reports: reports,
@@ -319,13 +325,15 @@ impl Server {
                 },
                 reloaded = self.generations.reloaded() => {
                     if let Some(generation) = reloaded {
-                        announce(&generation);
                         self.overview.set_listeners(&self.generations.listeners.shown());
                         self.observer.follow(&generation);
                         self.overview.set_log(&generation.config.log);
+                        let files = generation::certificate_files(&generation.config);
+                        self.certificate_files.watch(files);
                     }
                     self.notify_reloaded();
                 }
+                changed = self.certificate_files.changed() => self.generations.renew(changed),
                 stuck = next_heartbeat(&mut self.heartbeats) => self.notify_alive(&stuck),
                 Some(switched) = self.switched.recv() => self.generations.switched(switched, self.workers),
                 () = tokio::time::sleep(CHECK_UNUSED), if has_replaced => {

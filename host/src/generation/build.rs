@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use super::listener_part::{self, ListenerPart, Plugins};
 use super::problem::{Problem, Problems};
+use super::renew;
 use super::reusable::{Inputs, Reusable};
 use super::{Generation, ReusableCertificates, ReusableTlsClient};
 use crate::config::{Config, InterceptionConfig, KeyPairFiles, ListenerConfig, UnknownProtocol};
@@ -34,6 +35,8 @@ use crate::web::WebServer;
 /// # Errors
 /// All problems. The parts that could be built are dropped; libraries stay in memory.
 pub(crate) fn build(config: Config, before: Option<&Generation>) -> Result<Generation, Problems> {
+    // Read before the parts are made, so that a later change is seen.
+    let certificate_content = renew::content(&renew::certificate_files(&config));
     let mut findings = Findings::default();
     let plugins = load_plugins(&config, before)
         .map_err(|problems| findings.0.extend(problems))
@@ -91,6 +94,7 @@ pub(crate) fn build(config: Config, before: Option<&Generation>) -> Result<Gener
         plugins: services.plugins,
         events: services.events,
         dispatcher: services.dispatcher,
+        certificate_content,
         tls_client,
         name_files: name_files(&config, before),
         server_tls,
@@ -103,10 +107,10 @@ pub(crate) fn build(config: Config, before: Option<&Generation>) -> Result<Gener
 
 /// The problems found so far.
 #[derive(Default)]
-struct Findings(Vec<Problem>);
+pub(super) struct Findings(pub(super) Vec<Problem>);
 
 impl Findings {
-    fn note<T>(&mut self, result: Result<T, impl Into<Problem>>) -> Option<T> {
+    pub(super) fn note<T>(&mut self, result: Result<T, impl Into<Problem>>) -> Option<T> {
         result.map_err(|problem| self.0.push(problem.into())).ok()
     }
 }
@@ -188,7 +192,10 @@ fn load_plugins(config: &Config, before: Option<&Generation>) -> Result<Loaded, 
     }
 }
 
-fn tls_client(config: &Config, before: Option<&Generation>) -> Result<ReusableTlsClient, Problem> {
+pub(super) fn tls_client(
+    config: &Config,
+    before: Option<&Generation>,
+) -> Result<ReusableTlsClient, Problem> {
     let insecure_hosts = match &config.interception {
         Some(interception) => &interception.insecure_hosts[..],
         None => &[],
@@ -235,7 +242,7 @@ fn server_tls(
 }
 
 /// The TLS of a listener; `None` if its clients connect without.
-fn tls_listener(
+pub(super) fn tls_listener(
     listener: &ListenerConfig,
     tls: Option<&Arc<ServerTls>>,
 ) -> Result<Option<Arc<TlsListener>>, KeyPairError> {
@@ -247,7 +254,7 @@ fn tls_listener(
 
 type BuiltInterception = (Option<Interception>, Option<ReusableCertificates>);
 
-fn interception(
+pub(super) fn interception(
     config: &Config,
     before: Option<&Generation>,
 ) -> Result<BuiltInterception, CertificatesError> {

@@ -14,7 +14,7 @@ use crate::tls_listener::TlsListener;
 use crate::web::WebServer;
 
 /// A listener in a generation.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct ListenerPart {
     /// That of the listener with the same endpoint in the generation before, if there was one.
     pub(crate) id: ListenerId,

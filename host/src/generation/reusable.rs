@@ -18,11 +18,20 @@ pub(super) struct Reusable<S, T> {
 }
 
 /// Settings, and the content of the files that they name.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Inputs<S> {
     settings: S,
     /// SHA-256 of each; `None` if it cannot be read, or only once, like a pipe.
     files: Vec<Option<Vec<u8>>>,
+}
+
+impl<S: Clone, T> Clone for Reusable<S, T> {
+    fn clone(&self) -> Self {
+        Self {
+            inputs: self.inputs.clone(),
+            part: Arc::clone(&self.part),
+        }
+    }
 }
 
 impl<S> Inputs<S> {

@@ -6,6 +6,8 @@
 
 use std::collections::BTreeSet;
 use std::future::pending;
+use std::mem::take;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
@@ -16,11 +18,11 @@ use super::listen::{Bound, NewListeners, listen};
 use super::listeners::Listeners;
 use super::observe::Observer;
 use super::requester::Requester;
-use super::{ConfigSource, end_in_background};
+use super::{ConfigSource, announce, end_in_background};
 use crate::config::{Config, ServerConfig};
 use crate::control::message::Refusal;
 use crate::control::status::GenerationsStatus;
-use crate::generation::{self, Generation};
+use crate::generation::{self, Generation, Problems};
 use crate::plugins::call::Visible;
 use crate::plugins::callee::Place;
 use crate::plugins::marks::{self, Role};
@@ -37,6 +39,12 @@ pub(super) struct Generations {
     current: watch::Sender<Arc<Generation>>,
     replaced: Vec<Arc<Generation>>,
     build_in_progress: Option<oneshot::Receiver<Made>>,
+    /// What is being built.
+    build: Build,
+    /// Certificate files have changed during the build.
+    is_renewal_due: bool,
+    /// Certificate files that have changed, if their content has.
+    changed_files: Vec<PathBuf>,
     /// Workers that use the current generation.
     switched_workers: BTreeSet<usize>,
     /// Who has requested the current reload.
@@ -47,8 +55,17 @@ pub(super) struct Generations {
     switch_requesters: Vec<Requester>,
 }
 
-/// What a reload has made, with the listeners that it adds; or all problems.
-type Made = Result<(Generation, NewListeners), Refusal>;
+/// What a generation is built from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Build {
+    /// Everything is read again.
+    Reload,
+    /// Only the certificates are.
+    Renewal,
+}
+
+/// What was built, with the listeners that it adds; or all problems. `None`: nothing differs.
+type Made = Result<Option<(Generation, NewListeners)>, Refusal>;
 
 impl Generations {
     pub(super) fn new(
@@ -66,6 +83,9 @@ impl Generations {
             current: watch::Sender::new(first),
             replaced: Vec::new(),
             build_in_progress: None,
+            build: Build::Reload,
+            is_renewal_due: false,
+            changed_files: Vec::new(),
             switched_workers: BTreeSet::new(),
             requesters: Vec::new(),
             next_requesters: Vec::new(),
@@ -110,24 +130,40 @@ impl Generations {
             return self.next_requesters.push(requester);
         }
         self.requesters.push(requester);
-        self.start();
+        self.start(Build::Reload);
     }
 
-    fn start(&mut self) {
+    /// Uses the certificates in these files if their content has changed. Nothing else is read again.
+    pub(super) fn renew(&mut self, changed: Vec<PathBuf>) {
+        self.changed_files = changed;
+        match self.build_in_progress {
+            // It may have read them before.
+            Some(_) => self.is_renewal_due = true,
+            None => self.start(Build::Renewal),
+        }
+    }
+
+    fn start(&mut self, build: Build) {
         let (send, receive) = oneshot::channel();
         let (source, observer) = (Arc::clone(&self.source), Arc::clone(&self.observer));
         let log = self.log.clone();
         let (current, bound) = (self.current.borrow().clone(), self.listeners.bound());
         let make = move || {
             let _visible = Visible::new(Role::Background);
-            let made = make(&source, &log, &observer, &current, &bound);
+            let made = match build {
+                Build::Reload => make(&source, &log, &observer, &current, &bound).map(Some),
+                Build::Renewal => renew(&current),
+            };
             // Dropped here, so that this thread is not their last owner.
             drop((current, bound));
             // The server may be ending.
             let _ = send.send(made);
         };
         match thread::Builder::new().name("reload".to_owned()).spawn(make) {
-            Ok(_) => self.build_in_progress = Some(receive),
+            Ok(_) => {
+                self.build_in_progress = Some(receive);
+                self.build = build;
+            }
             Err(error) => {
                 tracing::error!(%error, "reload: cannot reload");
                 let refusal = Refusal::of(format!("cannot reload: {error}"));
@@ -147,10 +183,17 @@ impl Generations {
         let made = build_in_progress.await;
         self.build_in_progress = None;
         let generation = match made {
-            Ok(Ok((generation, new))) => {
+            Ok(Ok(made)) => made.map(|(generation, new)| {
+                match self.build {
+                    Build::Reload => announce(&generation),
+                    Build::Renewal => tracing::info!(
+                        "certificate files have changed: {}",
+                        shown(&self.changed_files)
+                    ),
+                }
                 self.listeners.follow(&generation, new);
-                Some(self.replace(generation))
-            }
+                self.replace(generation)
+            }),
             Ok(Err(refusal)) => {
                 self.fail(refusal);
                 None
@@ -162,7 +205,9 @@ impl Generations {
         };
         self.requesters.append(&mut self.next_requesters);
         if !self.requesters.is_empty() {
-            self.start();
+            self.start(Build::Reload);
+        } else if take(&mut self.is_renewal_due) {
+            self.start(Build::Renewal);
         }
         generation
     }
@@ -171,8 +216,17 @@ impl Generations {
     fn fail(&mut self, mut refusal: Refusal) {
         let number = self.current.borrow().number;
         for problem in &mut refusal.problems {
-            *problem = format!("not reloaded, generation {number} remains active: {problem}");
-            tracing::error!("reload: {problem}");
+            match self.build {
+                Build::Reload => {
+                    *problem =
+                        format!("not reloaded, generation {number} remains active: {problem}");
+                    tracing::error!("reload: {problem}");
+                }
+                Build::Renewal => tracing::error!(
+                    "certificate files have changed ({}), but are not used, generation {number} remains active: {problem}",
+                    shown(&self.changed_files)
+                ),
+            }
         }
         self.requesters
             .drain(..)
@@ -220,7 +274,7 @@ impl Generations {
 
     /// Ends replaced generations that nothing uses any more.
     pub(super) fn end_unused(&mut self) {
-        let (used, unused) = std::mem::take(&mut self.replaced)
+        let (used, unused) = take(&mut self.replaced)
             .into_iter()
             .partition::<Vec<_>, _>(|generation| Arc::strong_count(generation) > 1);
         self.replaced = used;
@@ -295,6 +349,14 @@ impl Remaining {
     }
 }
 
+fn shown(paths: &[PathBuf]) -> String {
+    let paths: Vec<String> = paths
+        .iter()
+        .map(|path| path.display().to_string())
+        .collect();
+    paths.join(", ")
+}
+
 /// The plugin call that the current reload is in.
 fn blocking_call() -> Option<String> {
     let mut calls = marks::calls_under_way().into_iter();
@@ -311,7 +373,7 @@ fn make(
     observer: &Observer,
     current: &Generation,
     bound: &[Arc<Bound>],
-) -> Made {
+) -> Result<(Generation, NewListeners), Refusal> {
     let in_configuration = |problems: Vec<String>| Refusal {
         is_configuration: true,
         problems,
@@ -325,14 +387,9 @@ fn make(
         Ok(generation) => generation,
         Err(problems) => {
             let of_log = next_log.err();
-            return Err(Refusal {
-                is_configuration: problems.is_configuration(),
-                problems: problems
-                    .iter()
-                    .map(ToString::to_string)
-                    .chain(of_log)
-                    .collect(),
-            });
+            let mut refusal = refusal(problems);
+            refusal.problems.extend(of_log);
+            return Err(refusal);
         }
     };
     let bound = listen(&generation, bound)
@@ -350,6 +407,19 @@ fn make(
                 problems: vec![problem],
             })
         }
+    }
+}
+
+/// The current generation with the certificates as their files are now.
+fn renew(current: &Generation) -> Made {
+    let renewed = generation::renew(current).map_err(refusal)?;
+    Ok(renewed.map(|generation| (generation, NewListeners::default())))
+}
+
+fn refusal(problems: Problems) -> Refusal {
+    Refusal {
+        is_configuration: problems.is_configuration(),
+        problems: problems.iter().map(ToString::to_string).collect(),
     }
 }
 
