@@ -80,6 +80,8 @@ mod proxy_protocol;
 mod regressions;
 /// SIGHUP: reloading the configuration and plugins.
 mod reload;
+/// Reloads while requests are made all the time, and what they cost.
+mod reload_load;
 /// Filters that change a request's method or host.
 mod rewrites;
 /// The JSON Schema of the configuration.

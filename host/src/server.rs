@@ -302,6 +302,9 @@ impl Server {
 
     /// Waits for a request to end the proxy, or for a worker that fails. Reloads meanwhile.
     async fn serve(&mut self, requests: &mut Requests) -> Result<(), StartError> {
+        // It goes on while other things happen: with a timer for each of them, reloads in a row would keep all generations.
+        let mut check_unused = tokio::time::interval(CHECK_UNUSED);
+        check_unused.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             let has_replaced = self.generations.has_replaced();
             self.overview.note(self.generations.status());
@@ -336,7 +339,7 @@ impl Server {
                 changed = self.certificate_files.changed() => self.generations.renew(changed),
                 stuck = next_heartbeat(&mut self.heartbeats) => self.notify_alive(&stuck),
                 Some(switched) = self.switched.recv() => self.generations.switched(switched, self.workers),
-                () = tokio::time::sleep(CHECK_UNUSED), if has_replaced => {
+                _ = check_unused.tick(), if has_replaced => {
                     self.generations.end_unused();
                 }
                 Some(ending) = self.endings.recv() => {
