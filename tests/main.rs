@@ -101,6 +101,9 @@ mod support;
 /// Service managers: notifications, the watchdog, inherited sockets.
 #[cfg(target_os = "linux")]
 mod systemd;
+/// `--takeover`: a new process in place of a running one.
+#[cfg(target_os = "linux")]
+mod takeover;
 /// Slow or silent peers, and the status each one gets.
 mod timeouts;
 /// Fixed bugs in TLS and HTTP/2.

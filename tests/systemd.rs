@@ -145,3 +145,138 @@ mod watchdog {
         assert_eq!(manager.within(Duration::from_millis(200)), None);
     }
 }
+
+mod sockets {
+    use std::fs;
+    use std::net::{TcpListener, UdpSocket};
+    use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+    use crate::support::{Client, OK, ProxyCommand, proxy_binary};
+
+    /// Starts the proxy with sockets from descriptor 3 on, as systemd does.
+    struct Activation {
+        scratch: Scratch,
+        /// Inherited by the process.
+        passed: Vec<OwnedFd>,
+    }
+
+    impl Activation {
+        fn of(sockets: &[&dyn AsFd]) -> Self {
+            let inheritable = |socket: &&dyn AsFd| rustix::io::dup(socket.as_fd());
+            Self {
+                scratch: Scratch::new(),
+                passed: sockets
+                    .iter()
+                    .map(inheritable)
+                    .collect::<Result<_, _>>()
+                    .expect("descriptors are left"),
+            }
+        }
+
+        fn command(&self) -> ProxyCommand {
+            let moves = self
+                .passed
+                .iter()
+                .enumerate()
+                .map(|(index, socket)| format!("exec {}<&{}\n", 3 + index, socket.as_raw_fd()));
+            let script = format!(
+                "#!/bin/bash\n{}export LISTEN_PID=${{LISTEN_PID:-$$}}\nexec {:?} \"$@\"\n",
+                moves.collect::<String>(),
+                proxy_binary()
+            );
+            let script = self.scratch.write("start", script);
+            fs::set_permissions(&script, fs::Permissions::from_mode(0o700))
+                .expect("the file is ours");
+            Proxy::at(&script)
+                .local()
+                .env("LISTEN_FDS", self.passed.len().to_string())
+        }
+    }
+
+    fn socket() -> TcpListener {
+        TcpListener::bind(("127.0.0.1", 0)).expect("loopback has a free port")
+    }
+
+    #[test]
+    fn replace_the_listener_and_outlive_the_proxy() {
+        let origin = Origin::answering(OK);
+        let socket = socket();
+        let address = socket.local_addr().unwrap();
+        let activation = Activation::of(&[&socket]);
+        let start = || activation.command().args(["--num-workers", "3"]).start();
+        let first = start();
+        assert_eq!(first.address(), address);
+        for _ in 0..6 {
+            assert_eq!(first.get(&origin, "/").status(), 200);
+        }
+        first.signal(Signal::TERM);
+        assert_eq!(first.wait().code, Some(0));
+        // It waits in the queue of the socket, which is still open here.
+        let mut waiting = Client::connect(address);
+        waiting.send(get(&origin, "/"));
+        let _second = start();
+        assert_eq!(waiting.response().status(), 200);
+    }
+
+    #[test]
+    fn belong_to_the_listeners_of_their_names() {
+        let origin = Origin::answering(OK);
+        let (one, other) = (socket(), socket());
+        let proxy = Activation::of(&[&one, &other])
+            .command()
+            .env("LISTEN_FDNAMES", "inside:outside")
+            .config(
+                "[[listeners]]\nname = \"outside\"\nhostname = \"127.0.0.1\"\nport = 1\n\
+                 [[listeners]]\nname = \"inside\"\nhostname = \"127.0.0.1\"\nport = 2\n",
+            )
+            .start();
+        // The log shows them in the order of the configuration, after the one of the flags.
+        let lines = proxy.lines();
+        let shown = lines
+            .iter()
+            .filter_map(|line| Some(line.split_once("Started server on ")?.1));
+        let expected = [&other, &one].map(|socket| socket.local_addr().unwrap().to_string());
+        assert_eq!(shown.skip(1).collect::<Vec<_>>(), expected);
+        for socket in [one, other] {
+            let mut client = Client::connect(socket.local_addr().unwrap());
+            assert_eq!(client.ask(get(&origin, "/")).status(), 200);
+        }
+    }
+
+    #[test]
+    fn that_cannot_be_used_are_named() {
+        let udp = UdpSocket::bind(("127.0.0.1", 0)).unwrap();
+        let tcp = socket();
+        let refused = |activation: Activation, name: &str, value: &str, reason: &str| {
+            let exit = activation.command().env(name, value).run();
+            assert_eq!(exit.code, Some(78), "{}", exit.stderr);
+            assert!(exit.stderr.contains(reason), "{}", exit.stderr);
+        };
+        refused(
+            Activation::of(&[&udp]),
+            "LISTEN_FDNAMES",
+            "dns",
+            "descriptor 3 (dns), which LISTEN_FDS passes, is not a listening stream socket",
+        );
+        refused(
+            Activation::of(&[&tcp]),
+            "LISTEN_PID",
+            "1",
+            "LISTEN_FDS passes sockets to process 1, but this is process ",
+        );
+        refused(
+            Activation::of(&[&tcp]),
+            "LISTEN_FDNAMES",
+            "a:b",
+            "LISTEN_FDNAMES has 2 names for 1 sockets",
+        );
+        refused(
+            Activation::of(&[&tcp]),
+            "LISTEN_FDS",
+            "2",
+            "descriptor 4 (unknown), which LISTEN_FDS passes, is not a listening stream socket",
+        );
+    }
+}

@@ -46,6 +46,11 @@ pub struct Cli {
     #[command(flatten)]
     pub flags: Flags,
 
+    /// Replace the running proxy that uses the same control socket: take over its listening sockets, so that no connection
+    /// is refused, and let it finish what is open. If none is running, start as usual.
+    #[arg(long)]
+    pub takeover: bool,
+
     /// What to do instead of serving.
     #[command(subcommand)]
     pub command: Option<Command>,

@@ -427,7 +427,7 @@ async fn has_another_request(
 ) -> bool {
     let current = &connection.current;
     let idle = current.get().config.timeouts.client_idle;
-    let mut waiting = std::pin::pin!(stream.wait_for_bytes(idle, || current.is_draining()));
+    let mut waiting = std::pin::pin!(stream.wait_for_bytes(idle, || current.closes_idle()));
     std::future::poll_fn(|cx| match (waiting.as_mut().poll(cx), pinned) {
         (Poll::Ready(waited), _) => Poll::Ready(waited.unwrap_or(false)),
         (Poll::Pending, Some(pinned)) => pinned.poll_closed(cx).map(|()| false),

@@ -209,6 +209,11 @@ impl WorkerGeneration {
         self.is_removed.get() || self.worker.is_draining()
     }
 
+    /// Whether idle connections are closed, rather than left to send another request.
+    pub(crate) fn closes_idle(&self) -> bool {
+        self.is_removed.get() || self.worker.closes_idle()
+    }
+
     /// From now on, HTTP requests of plugins on this worker's thread use this generation.
     pub(crate) fn install_caller(&self) {
         let caller = Caller {
@@ -255,6 +260,11 @@ impl Current {
     /// Whether each exchange is the last of its connection.
     pub(crate) fn is_draining(&self) -> bool {
         self.0.borrow().is_draining()
+    }
+
+    /// Whether idle connections are closed, rather than left to send another request.
+    pub(crate) fn closes_idle(&self) -> bool {
+        self.0.borrow().closes_idle()
     }
 
     fn removal(&self) -> Rc<Cell<bool>> {

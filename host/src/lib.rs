@@ -41,11 +41,17 @@ mod balance;
 mod buffers;
 pub mod control;
 mod deadline;
+#[cfg(unix)]
+mod descriptors;
 mod error;
 mod events;
 mod held;
 mod in_flight;
+#[cfg(unix)]
+pub mod inherited;
 mod listener;
+#[cfg(unix)]
+mod passed_sockets;
 mod proxy_protocol;
 mod reply;
 mod side;

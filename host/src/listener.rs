@@ -9,7 +9,10 @@ mod sockets;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 #[cfg(unix)]
-use std::os::{fd::OwnedFd, unix::net::UnixListener};
+use std::os::{
+    fd::{AsFd, BorrowedFd, OwnedFd},
+    unix::net::UnixListener,
+};
 use std::task::{Context, Poll};
 
 pub(crate) use sockets::Sockets;
@@ -91,6 +94,16 @@ impl Listener {
         })
     }
 
+    /// The socket itself: device and number, the same for all of its descriptors.
+    ///
+    /// # Errors
+    /// As fstat(2).
+    #[cfg(unix)]
+    pub(crate) fn identity(&self) -> io::Result<(u64, u64)> {
+        let stat = rustix::fs::fstat(self)?;
+        Ok((stat.st_dev, stat.st_ino))
+    }
+
     /// The same on the runtime of the calling worker.
     pub(crate) fn into_async(self) -> io::Result<AsyncListener> {
         match self.socket {
@@ -120,6 +133,16 @@ impl Listener {
             client,
             listener: self.id,
         })
+    }
+}
+
+#[cfg(unix)]
+impl AsFd for Listener {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        match &self.socket {
+            Socket::Tcp(socket) => socket.as_fd(),
+            Socket::Unix(socket) => socket.as_fd(),
+        }
     }
 }
 

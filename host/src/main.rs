@@ -21,9 +21,9 @@ use proxy_host::control::{
 };
 use proxy_host::generation;
 use proxy_host::generation::command::{CheckArgs, plugin_schemas};
+use proxy_host::inherited;
 use proxy_host::open_files;
-use proxy_host::pid_file::PidFile;
-use proxy_host::server::{self, StartError};
+use proxy_host::server::{self, SocketSource, StartError};
 use proxy_host::telemetry;
 use proxy_host::web::pac::command::{PacArgs, PacCommand};
 use proxy_host::web::pac::generate::{self, GenerateError};
@@ -146,6 +146,8 @@ fn control(command: ControlCommand, cli: Cli) -> Result<ExitCode, Failure> {
 }
 
 fn run(cli: Cli) -> Result<ExitCode, Failure> {
+    // Before there are threads.
+    let inherited = inherited::take().map_err(StartError::from)?;
     // A reload reads environment and file again.
     let (flags, notices) = (cli.flags.clone(), cli.flags.notices());
     let source = move || Config::load(flags.clone());
@@ -156,9 +158,11 @@ fn run(cli: Cli) -> Result<ExitCode, Failure> {
     }
     open_files::raise_limit(config.open_file_limit);
     open_files::warn_if_low(config.limits.max_connections);
-    let pid_file = config.pid_file.as_deref().map(PidFile::create);
-    let _pid_file = pid_file.transpose().map_err(Failure::system)?;
-    server::run(config, Arc::new(source), telemetry.sink())?;
+    let sockets = SocketSource {
+        inherited,
+        takes_over: cli.takeover,
+    };
+    server::run(config, Arc::new(source), telemetry.sink(), sockets)?;
     Ok(ExitCode::SUCCESS)
 }
 

@@ -20,6 +20,8 @@ pub struct PidFile {
     path: PathBuf,
     /// Holds the lock.
     _file: File,
+    /// Another process uses it from now on.
+    is_left: bool,
 }
 
 /// Why the pid file cannot be written.
@@ -49,12 +51,21 @@ impl PidFile {
         Ok(PidFile {
             path: path.to_owned(),
             _file: file,
+            is_left: false,
         })
+    }
+
+    /// Leaves the file to the process that replaces this one: it can be created there, and is not removed here.
+    pub fn leave(mut self) {
+        self.is_left = true;
     }
 }
 
 impl Drop for PidFile {
     fn drop(&mut self) {
+        if self.is_left {
+            return;
+        }
         let ours = process::id().to_string();
         if plain_file::read(&self.path, MAX_LEN).is_ok_and(|pid| pid == ours.as_bytes()) {
             // If the file cannot be removed, it names a process that no longer exists, which is harmless.
@@ -148,6 +159,15 @@ mod tests {
         assert!(error.ends_with(&reason), "{error}");
         assert!(path.exists());
         drop(running);
+        assert!(!path.exists());
+    }
+
+    #[test]
+    fn a_file_that_is_left_remains_and_can_be_used() {
+        let path = path("left");
+        PidFile::create(&path).unwrap().leave();
+        assert!(path.exists());
+        drop(PidFile::create(&path).unwrap());
         assert!(!path.exists());
     }
 

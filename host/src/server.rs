@@ -7,6 +7,7 @@
 //! restarted, see `restart`. `control` serves the clients of the control socket, whose commands are requests like
 //! signals.
 
+mod adopt;
 mod certificate_files;
 #[cfg(unix)]
 mod control;
@@ -24,6 +25,8 @@ mod requests;
 mod restart;
 mod signals;
 mod socket_file;
+#[cfg(unix)]
+mod takeover;
 
 use std::io;
 use std::net::SocketAddr;
@@ -37,18 +40,22 @@ use tokio::sync::{mpsc, watch};
 use crate::config::{Config, ConfigErrors};
 #[cfg(unix)]
 use crate::control::socket::{ControlSocket, ControlSocketError};
+use crate::control::takeover::TakeoverError;
 use crate::generation::{self, Generation, Problems};
 use crate::handover::Handover;
+use crate::inherited::{InheritedError, InheritedSocket};
 use crate::listener::Sockets;
+use crate::pid_file::{PidFile, PidFileError};
 use crate::plugins::call::Visible;
 use crate::plugins::marks::{self, Role};
 use crate::plugins::statistics;
 use crate::telemetry::LogSink;
 use crate::worker::{self, DrainReport, ShutdownStage, Switched, WorkerStart};
 use crate::worker_context::Tally;
+use adopt::Passed;
 use certificate_files::CertificateFiles;
 #[cfg(unix)]
-use control::Control;
+use control::{Control, Process, ServedSocket};
 use drain::{Drain, Drained, STOP_LIMIT};
 use heartbeats::Heartbeats;
 use listeners::Listeners;
@@ -56,7 +63,7 @@ use notify::Notifier;
 use observe::Observer;
 use overview::{Overview, ReportTo};
 use reload::Generations;
-use requests::{Request, Requests};
+use requests::{Offered, Request, Requests, Successor};
 pub use socket_file::SocketFileError;
 
 /// How often replaced generations are checked for users.
@@ -113,6 +120,21 @@ pub enum StartError {
     #[cfg(unix)]
     #[error(transparent)]
     ControlSocket(#[from] ControlSocketError),
+    /// The sockets that a service manager has passed cannot be used.
+    #[error(transparent)]
+    Inherited(#[from] InheritedError),
+    /// The running proxy cannot be replaced.
+    #[error(transparent)]
+    Takeover(#[from] TakeoverError),
+    /// The control socket of the proxy to be replaced is not known.
+    #[error(
+        "--takeover finds the running proxy by its control socket, which is turned off, or has no name because the port is \
+         0; specify its path with --control-socket"
+    )]
+    NoControlSocket,
+    /// The pid file cannot be written.
+    #[error(transparent)]
+    PidFile(#[from] PidFileError),
     /// A thread or a runtime could not be created, or a worker failed.
     #[error("a worker failed: {0}")]
     Worker(io::Error),
@@ -124,9 +146,11 @@ impl StartError {
         match self {
             Self::Problems(problems) => problems.is_configuration(),
             Self::Hostname { .. } | Self::Shared { .. } => true,
+            Self::Inherited(_) | Self::NoControlSocket => true,
             #[cfg(unix)]
             Self::ControlSocket(_) => false,
-            Self::Listen { .. } | Self::SocketFile(_) | Self::Worker(_) => false,
+            Self::Listen { .. } | Self::SocketFile(_) => false,
+            Self::Takeover(_) | Self::PidFile(_) | Self::Worker(_) => false,
         }
     }
 }
@@ -134,17 +158,45 @@ impl StartError {
 /// Reads the configuration for a reload: the file as it is now, with the flags of the start.
 pub type ConfigSource = Arc<dyn Fn() -> Result<Config, ConfigErrors> + Send + Sync>;
 
+/// How the proxy gets its listening sockets.
+#[derive(Debug, Default)]
+pub struct SocketSource {
+    /// Those that a service manager has passed; other listeners are bound.
+    pub inherited: Vec<InheritedSocket>,
+    /// Whether those of a running proxy are taken over, which this one then replaces.
+    pub takes_over: bool,
+}
+
 /// Runs the proxy until a signal ends it. Blocks. `source` is called at each reload.
 ///
 /// # Errors
 /// If the start fails, nothing has been served; see [`StartError`].
-pub fn run(config: Config, source: ConfigSource, log: LogSink) -> Result<(), StartError> {
+pub fn run(
+    config: Config,
+    source: ConfigSource,
+    log: LogSink,
+    sockets: SocketSource,
+) -> Result<(), StartError> {
     panics::report();
     let notifier = Notifier::from_environment();
     observe::prepare_start(&config);
     let generation = Arc::new(generation::build(config, None)?);
     announce(&generation);
-    let listeners = Listeners::bind(&generation)?;
+    let mut predecessor = match sockets.takes_over {
+        true => takeover::find(&generation.config)?,
+        false => None,
+    };
+    let (mut passed, control) = match &mut predecessor {
+        Some(running) => takeover::take_sockets(running, &generation)?,
+        None => (Passed::inherited(sockets.inherited, &generation)?, None),
+    };
+    // That of a running proxy is written once it has left it.
+    let pid_file = match &predecessor {
+        Some(_) => None,
+        None => pid_file(&generation.config)?,
+    };
+    let listeners = Listeners::bind(&generation, &mut passed)?;
+    passed.report_unused();
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build_local(tokio::runtime::LocalOptions::default())
@@ -152,10 +204,16 @@ pub fn run(config: Config, source: ConfigSource, log: LogSink) -> Result<(), Sta
     // Removed at the end of the drain and of the plugins, so that `proxy status` shows both.
     #[cfg(unix)]
     let socket = {
-        ControlSocket::open(
-            &generation.config.server.control_socket,
-            listeners.first_port(),
-        )?
+        let taken_over = predecessor
+            .as_ref()
+            .and_then(|running| takeover::control_socket(control, running, &generation.config));
+        match taken_over {
+            Some(socket) => Some(socket.map_err(StartError::Worker)?),
+            None => {
+                let port = listeners.first_port();
+                ControlSocket::open(&generation.config.server.control_socket, port)?
+            }
+        }
     };
     let mut server = Server::start(generation, source, listeners, log, notifier)?;
     let (commands, received) = mpsc::unbounded_channel();
@@ -167,11 +225,16 @@ pub fn run(config: Config, source: ConfigSource, log: LogSink) -> Result<(), Sta
     let addresses = server.generations.listeners.shown();
     server.overview.set_listeners(&addresses);
     #[cfg(unix)]
-    if let Some(socket) = &socket {
+    if let Some(socket) = socket {
         server.overview.set_control_socket(socket.path());
         let control = Control::new(Rc::clone(&server.overview), commands.clone());
         let serving = runtime.block_on(async { control.serve(socket) });
-        serving.map_err(StartError::Worker)?;
+        server.control = Some(serving.map_err(StartError::Worker)?);
+    }
+    server.pid_file = pid_file;
+    if let Some(mut running) = predecessor {
+        running.retire()?;
+        server.write_pid_file();
     }
     tracing::info!("Started {} workers", server.workers);
     for address in &addresses {
@@ -179,12 +242,22 @@ pub fn run(config: Config, source: ConfigSource, log: LogSink) -> Result<(), Sta
     }
     server.notify_ready();
     let outcome = runtime.block_on(server.serve(&mut requests));
+    let outcome = outcome.map(|successor| {
+        if let Some(successor) = successor {
+            runtime.block_on(server.leave_to(successor));
+        }
+    });
     let drained = runtime.block_on(server.drain(&mut requests));
     runtime.block_on(server.end(drained, &mut requests));
     drop(commands);
     // What was counted, now that nothing more is.
     statistics::report();
     outcome
+}
+
+/// Writes the pid file, if one is configured.
+fn pid_file(config: &Config) -> Result<Option<PidFile>, PidFileError> {
+    config.pid_file.as_deref().map(PidFile::create).transpose()
 }
 
 /// Logs warnings about a new generation, and its plugins.
@@ -204,6 +277,11 @@ fn announce(generation: &Generation) {
 struct Server {
     workers: usize,
     notifier: Notifier,
+    /// Another process serves in place of this one.
+    is_replaced: bool,
+    pid_file: Option<PidFile>,
+    #[cfg(unix)]
+    control: Option<ServedSocket>,
     /// `None` without a watchdog.
     heartbeats: Option<Heartbeats>,
     /// The number of workers that have not ended.
@@ -259,6 +337,10 @@ impl Server {
         let mut server = Self {
             workers,
             notifier,
+            is_replaced: false,
+            pid_file: None,
+            #[cfg(unix)]
+            control: None,
             heartbeats,
             running: workers,
             generations,
@@ -301,7 +383,7 @@ impl Server {
     }
 
     /// Waits for a request to end the proxy, or for a worker that fails. Reloads meanwhile.
-    async fn serve(&mut self, requests: &mut Requests) -> Result<(), StartError> {
+    async fn serve(&mut self, requests: &mut Requests) -> Result<Option<Successor>, StartError> {
         // It goes on while other things happen: with a timer for each of them, reloads in a row would keep all generations.
         let mut check_unused = tokio::time::interval(CHECK_UNUSED);
         check_unused.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -323,8 +405,10 @@ impl Server {
                     }
                     Request::End(name) => {
                         tracing::info!("Shutting down {} workers ({name})", self.workers);
-                        return Ok(());
+                        return Ok(None);
                     }
+                    Request::OfferSockets(to) => self.offer_sockets(&to),
+                    Request::Retire(successor) => return Ok(Some(successor)),
                 },
                 reloaded = self.generations.reloaded() => {
                     if let Some(generation) = reloaded {
@@ -344,7 +428,7 @@ impl Server {
                 }
                 Some(ending) = self.endings.recv() => {
                     self.running -= 1;
-                    return ending.map(drop).map_err(|error| {
+                    return ending.map(|_| None).map_err(|error| {
                         tracing::error!(%error, "a worker failed: shutting down");
                         StartError::Worker(error)
                     });
@@ -390,12 +474,66 @@ impl Server {
         is_reopened
     }
 
+    /// Passes on the sockets to a process that is about to replace this one.
+    fn offer_sockets(&self, to: &mpsc::UnboundedSender<Vec<Offered>>) {
+        let generation = self.generations.current();
+        let offered = self
+            .generations
+            .listeners
+            .offer(&generation)
+            .and_then(|mut offered| {
+                if let Some(control) = &self.control {
+                    offered.push(control.offer()?);
+                }
+                Ok(offered)
+            });
+        match offered {
+            // The process may have left.
+            Ok(offered) => _ = to.send(offered),
+            Err(error) => tracing::error!(%error, "takeover: cannot pass on the sockets"),
+        }
+    }
+
+    /// Leaves everything that only one process can have to the one that serves now.
+    async fn leave_to(&mut self, mut successor: Successor) {
+        tracing::info!(
+            "takeover: {} serves now: draining {} workers",
+            Process(successor.pid),
+            self.workers
+        );
+        self.is_replaced = true;
+        self.enter(ShutdownStage::Retiring);
+        self.generations.listeners.leave_files();
+        if let Some(file) = self.pid_file.take() {
+            file.leave();
+        }
+        if let Some(control) = self.control.take() {
+            control.leave();
+        }
+        self.notifier.hand_over(successor.pid);
+        successor.requester.done("it accepts no more connections");
+        // This process may end at once, but not before it has answered.
+        let answered = async { while successor.answered.changed().await.is_ok() {} };
+        let _ = tokio::time::timeout(STOP_LIMIT, answered).await;
+    }
+
+    /// Writes the pid file that the replaced process has left. A failure does not end this process, which serves already.
+    fn write_pid_file(&mut self) {
+        match pid_file(&self.generations.current().config) {
+            Ok(file) => self.pid_file = file,
+            Err(error) => tracing::error!("{error}"),
+        }
+    }
+
     /// Drains the workers, and aborts what does not end in time.
     async fn drain(&mut self, requests: &mut Requests) -> Drained {
         self.generations.abandon();
         let limit = self.generations.drain_timeout();
         self.notifier.stopping(limit);
-        self.enter(ShutdownStage::Draining);
+        self.enter(match self.is_replaced {
+            true => ShutdownStage::Retiring,
+            false => ShutdownStage::Draining,
+        });
         let stage = &self.stage;
         let drain = Drain::new(
             self.workers,

@@ -169,7 +169,10 @@ pub(crate) enum WorkerEnd {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum ShutdownStage {
     Serving,
-    /// Finish exchanges in flight, accept nothing new.
+    /// Another process serves: accept nothing, and let each exchange be the last of its connection. Idle connections may
+    /// still send a request, so that none is lost.
+    Retiring,
+    /// The same, and close idle connections.
     Draining,
     /// Abort exchanges in flight.
     Aborting,
@@ -448,7 +451,7 @@ impl Worker {
         loop {
             let accepted = tokio::select! {
                 biased;
-                _ = stage.wait_for(|stage| *stage >= ShutdownStage::Draining) => return,
+                _ = stage.wait_for(|stage| *stage > ShutdownStage::Serving) => return,
                 accepted = poll_fn(|cx| poll_accept(&listener, cx)) => accepted,
             };
             match accepted {
@@ -518,7 +521,7 @@ impl Worker {
         loop {
             let (accepted, counted) = tokio::select! {
                 biased;
-                _ = stage.wait_for(|stage| *stage >= ShutdownStage::Draining) => return,
+                _ = stage.wait_for(|stage| *stage > ShutdownStage::Serving) => return,
                 accepted = handover.next(number) => accepted,
             };
             let current = self.current_of(accepted.listener);
@@ -571,17 +574,24 @@ impl Worker {
         reports: UnboundedSender<DrainReport>,
     ) {
         // An error means that the server has ended, which is an order too.
-        let _ = stage
-            .wait_for(|stage| *stage >= ShutdownStage::Draining)
-            .await;
+        let ordered = stage
+            .wait_for(|stage| *stage > ShutdownStage::Serving)
+            .await
+            .map_or(ShutdownStage::Draining, |stage| *stage);
         let oldest = self.context.in_flight.oldest(MAX_NAMED);
         self.report_in_flight(&reports, Some(oldest));
         self.context.drain();
+        if ordered >= ShutdownStage::Draining {
+            self.context.close_idle();
+        }
         self.learned.pool().clear();
         let ended = async {
             let mut steps = 0;
             while self.context.connections() > 0 {
-                self.context.deadlines.wake_all();
+                // What remains after some time, such as tunnels, is not woken in vain all the time.
+                if steps < STEPS_PER_REPORT || steps % STEPS_PER_REPORT == 0 {
+                    self.context.deadlines.wake_all();
+                }
                 tokio::time::sleep(DRAIN_STEP).await;
                 steps += 1;
                 if steps % STEPS_PER_REPORT == 0 {

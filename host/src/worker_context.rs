@@ -45,6 +45,7 @@ pub(crate) struct WorkerContext {
     access_log: AccessLog,
     access_lines: Notify,
     is_draining: Cell<bool>,
+    closes_idle: Cell<bool>,
     abort_reason: Cell<Option<AbortReason>>,
     tally: Cell<Tally>,
     connections: Cell<usize>,
@@ -91,6 +92,7 @@ impl WorkerContext {
             access_log: AccessLog::new(log),
             access_lines: Notify::new(),
             is_draining: Cell::new(false),
+            closes_idle: Cell::new(false),
             abort_reason: Cell::new(None),
             tally: Cell::default(),
             connections: Cell::new(0),
@@ -103,6 +105,16 @@ impl WorkerContext {
     /// From now on, each exchange is the last of its connection.
     pub(crate) fn drain(&self) {
         self.is_draining.set(true);
+    }
+
+    /// From now on, idle client connections are closed.
+    pub(crate) fn close_idle(&self) {
+        self.closes_idle.set(true);
+    }
+
+    /// Whether idle client connections are closed, rather than left to send another request.
+    pub(crate) fn closes_idle(&self) -> bool {
+        self.closes_idle.get()
     }
 
     /// Whether each exchange is the last of its connection.

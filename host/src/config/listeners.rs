@@ -6,7 +6,7 @@
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use ipnet::IpNet;
 use schemars::JsonSchema;
@@ -125,6 +125,11 @@ impl Endpoint {
             Self::Tcp { hostname, port } => Some((hostname, *port)),
             Self::Unix { .. } => None,
         }
+    }
+
+    /// Whether this is the path of its file.
+    pub(crate) fn is_file(&self, file: &Path) -> bool {
+        matches!(self, Self::Unix { path, .. } if path == file)
     }
 
     /// Whether both are the same place, so that a reload keeps the socket.

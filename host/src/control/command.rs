@@ -165,6 +165,7 @@ pub fn run(
                 shown = text;
                 writeln!(progress, "proxy: {shown}")
             }
+            Some(Answer::Sockets(_)) => Ok(()),
             Some(Answer::Done(text)) => return print(out, &text),
             Some(Answer::Status(status)) if is_json => {
                 let json = serde_json::to_string_pretty(&status).unwrap_or_default();

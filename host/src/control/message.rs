@@ -4,6 +4,8 @@
 //! `progress`, and a last one with `done`, `status` or `failed`. Unknown fields are ignored on both sides, so that later
 //! versions may add some; a change that an older program would misunderstand has another `version`.
 
+use std::time::Duration;
+
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -25,12 +27,22 @@ pub(crate) enum Command {
     Reload,
     /// Reopen the log file.
     Reopen,
+    /// Pass on the listening sockets to a new process, which begins to accept on them; answered with
+    /// [`Answer::Sockets`]. What follows on the same connection within [`TAKEOVER_LIMIT`] is [`Command::TakenOver`]; if
+    /// the connection ends instead, nothing changes.
+    TakeOver,
+    /// The new process accepts connections: accept none any more, give up the control socket and the pid file, drain and
+    /// end. Answered before the drain.
+    TakenOver,
     /// Drain and end; the connection is closed when the process ends. During a drain: end now.
     Stop,
 }
 
+/// How long a new process may take from [`Command::TakeOver`] to [`Command::TakenOver`].
+pub(crate) const TAKEOVER_LIMIT: Duration = Duration::from_secs(30);
+
 /// The names of the commands, for the answer to a request with another one.
-const COMMANDS: &str = "status, reload, reopen, stop";
+const COMMANDS: &str = "status, reload, reopen, stop, take_over, taken_over";
 
 /// Why a request cannot be carried out.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -91,6 +103,27 @@ pub(crate) enum Answer {
     Failed(Refusal),
     /// The answer to [`Command::Status`].
     Status(Box<Status>),
+    /// The answer to [`Command::TakeOver`], in one line or several. The descriptors of the sockets come with the line, in
+    /// the same order.
+    Sockets(OfferedSockets),
+}
+
+/// Sockets that a process passes on.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct OfferedSockets {
+    pub(crate) sockets: Vec<OfferedSocket>,
+    /// No further line with sockets follows.
+    pub(crate) is_last: bool,
+}
+
+/// A listening socket that a process passes on.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum OfferedSocket {
+    /// A socket of the listener with this endpoint, as it is configured: `tcp:::1:8899`, `unix:/run/proxy.sock`.
+    Listener(String),
+    /// The control socket.
+    Control,
 }
 
 /// Why a command has not been carried out.
@@ -116,7 +149,11 @@ impl Refusal {
 impl Answer {
     /// Whether it is the last line of the answer.
     pub(crate) fn is_last(&self) -> bool {
-        !matches!(self, Self::Progress(_))
+        match self {
+            Self::Progress(_) => false,
+            Self::Sockets(offer) => offer.is_last,
+            Self::Done(_) | Self::Failed(_) | Self::Status(_) => true,
+        }
     }
 
     /// The answer as a line, with its line end.
@@ -139,7 +176,7 @@ impl Answer {
         if answer.get("version").and_then(Value::as_u64) != Some(VERSION) {
             return None;
         }
-        let known = ["progress", "done", "failed", "status"];
+        let known = ["progress", "done", "failed", "status", "sockets"];
         let (key, value) = known
             .iter()
             .find_map(|key| answer.get(key).map(|value| (*key, value)))?;
@@ -166,6 +203,8 @@ mod tests {
             Command::Reload,
             Command::Reopen,
             Command::Stop,
+            Command::TakeOver,
+            Command::TakenOver,
         ] {
             assert_eq!(Command::parse(&command.to_line()), Ok(command));
         }
@@ -201,6 +240,13 @@ mod tests {
             Answer::Progress("draining".to_owned()),
             Answer::Done("generation 2 is active".to_owned()),
             Answer::Failed(Refusal::of("no")),
+            Answer::Sockets(OfferedSockets {
+                sockets: vec![
+                    OfferedSocket::Listener("tcp:::1:8899".to_owned()),
+                    OfferedSocket::Control,
+                ],
+                is_last: true,
+            }),
         ] {
             assert_eq!(Answer::parse(&answer.to_line()), Some(answer));
         }
@@ -217,6 +263,8 @@ mod tests {
             Command::Reload,
             Command::Reopen,
             Command::Stop,
+            Command::TakeOver,
+            Command::TakenOver,
         ] {
             let line = String::from_utf8(command.to_line()).unwrap();
             let is_named = |name: &str| line.contains(&format!("\"{name}\""));

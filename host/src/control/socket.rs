@@ -42,6 +42,8 @@ pub(crate) struct ControlSocket {
     path: PathBuf,
     /// Device and inode.
     identity: (u64, u64),
+    /// Another process uses it from now on.
+    is_left: bool,
 }
 
 impl ControlSocket {
@@ -130,7 +132,27 @@ impl ControlSocket {
             listener: socket.into(),
             path: path.to_owned(),
             identity: (metadata.dev(), metadata.ino()),
+            is_left: false,
         })
+    }
+
+    /// The socket at this path, which another process has opened and passed on.
+    ///
+    /// # Errors
+    /// There is no such file any more.
+    pub(crate) fn adopt(listener: UnixListener, path: &Path) -> io::Result<Self> {
+        let metadata = fs::symlink_metadata(path)?;
+        Ok(Self {
+            listener,
+            path: path.to_owned(),
+            identity: (metadata.dev(), metadata.ino()),
+            is_left: false,
+        })
+    }
+
+    /// Leaves the socket to the process that replaces this one: the file is not removed here.
+    pub(crate) fn leave(mut self) {
+        self.is_left = true;
     }
 
     /// Where it is.
@@ -148,6 +170,9 @@ impl ControlSocket {
 
 impl Drop for ControlSocket {
     fn drop(&mut self) {
+        if self.is_left {
+            return;
+        }
         let found = fs::symlink_metadata(&self.path);
         if found.is_ok_and(|found| (found.dev(), found.ino()) == self.identity) {
             // If it cannot be removed, the next proxy replaces it.

@@ -5,21 +5,29 @@
 //! server, like signals.
 
 use std::cell::Cell;
+use std::fmt;
 use std::io;
+use std::os::fd::AsFd;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncReadExt, AsyncWriteExt, Interest};
 use tokio::net::{UnixListener, UnixStream};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
+use tokio::task::AbortHandle;
 use tokio::time::{interval, timeout};
 
 use super::overview::{self, Overview};
 use super::requester::Requester;
-use super::requests::Request;
-use crate::control::message::{Answer, Command, MAX_REQUEST_LEN, Refusal, RequestError};
+use super::requests::{Offered, Request, Successor};
+use crate::control::message::{
+    Answer, Command, MAX_REQUEST_LEN, OfferedSocket, OfferedSockets, Refusal, RequestError,
+    TAKEOVER_LIMIT,
+};
 use crate::control::socket::ControlSocket;
 use crate::control::status::WorkerState;
+use crate::descriptors::{self, MAX_DESCRIPTORS};
 
 /// Clients that are served at once; further ones are refused.
 const MAX_CLIENTS: usize = 16;
@@ -32,6 +40,31 @@ const PROGRESS_INTERVAL: Duration = Duration::from_secs(1);
 
 /// How long to wait after a client could not be accepted.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// The socket on which clients are accepted.
+pub(super) struct ServedSocket {
+    socket: ControlSocket,
+    accepting: AbortHandle,
+}
+
+impl ServedSocket {
+    /// The socket, for a process that replaces this one.
+    ///
+    /// # Errors
+    /// There are no descriptors left.
+    pub(super) fn offer(&self) -> io::Result<Offered> {
+        Ok(Offered {
+            name: OfferedSocket::Control,
+            descriptor: Arc::new(self.socket.listener()?.into()),
+        })
+    }
+
+    /// Leaves the socket to that process. Clients that are connected are still served.
+    pub(super) fn leave(self) {
+        self.accepting.abort();
+        self.socket.leave();
+    }
+}
 
 /// What clients can reach.
 pub(super) struct Control {
@@ -56,10 +89,10 @@ impl Control {
     ///
     /// # Errors
     /// The socket cannot be used by the runtime.
-    pub(super) fn serve(self: Rc<Self>, socket: &ControlSocket) -> io::Result<()> {
+    pub(super) fn serve(self: Rc<Self>, socket: ControlSocket) -> io::Result<ServedSocket> {
         let listener = UnixListener::from_std(socket.listener()?)?;
-        tokio::task::spawn_local(self.accept(listener));
-        Ok(())
+        let accepting = tokio::task::spawn_local(self.accept(listener)).abort_handle();
+        Ok(ServedSocket { socket, accepting })
     }
 
     async fn accept(self: Rc<Self>, listener: UnixListener) {
@@ -121,6 +154,11 @@ impl Control {
                     client.send(&Answer::Status(status)).await
                 }
                 Command::Stop => self.stop(client).await,
+                Command::TakeOver => self.hand_over(client).await,
+                Command::TakenOver => {
+                    let reason = "the sockets have not been requested";
+                    client.send(&Answer::Failed(Refusal::of(reason))).await
+                }
                 Command::Reload => self.request(client, "proxy reload", Request::Reload).await,
                 Command::Reopen => {
                     self.request(client, "proxy reopen", Request::ReopenLog)
@@ -160,6 +198,45 @@ impl Control {
             client.send(&last).await?;
         }
         Ok(())
+    }
+
+    /// Passes on the listening sockets, and leaves serving to the new process once that serves.
+    async fn hand_over(&self, client: &mut Client) -> io::Result<()> {
+        let pid = client.stream.peer_cred().ok().and_then(|peer| peer.pid());
+        let process = Process(pid);
+        let (send, mut offers) = mpsc::unbounded_channel();
+        let _ = self.requests.send(Request::OfferSockets(send));
+        let Some(sockets) = offers.recv().await else {
+            let refusal = Refusal::of(
+                "it cannot pass on its sockets now: it is shutting down, or out of descriptors",
+            );
+            return client.send(&Answer::Failed(refusal)).await;
+        };
+        tracing::info!("takeover: passing {} sockets to {process}", sockets.len());
+        let passed = client.send_sockets(&sockets).await;
+        drop(sockets);
+        let next = match passed {
+            Ok(()) => timeout(TAKEOVER_LIMIT, client.line())
+                .await
+                .unwrap_or(Ok(None)),
+            Err(_) => Ok(None),
+        };
+        let is_serving =
+            matches!(next, Ok(Some(line)) if Command::parse(&line) == Ok(Command::TakenOver));
+        if !is_serving {
+            tracing::warn!("takeover: {process} did not begin to serve: this process goes on");
+            return Err(io::ErrorKind::ConnectionAborted.into());
+        }
+        // Dropped once the answer has been sent.
+        let (_answering, answered) = watch::channel(());
+        let retire = |requester| {
+            Request::Retire(Successor {
+                pid,
+                requester,
+                answered,
+            })
+        };
+        self.request(client, "takeover", retire).await
     }
 
     /// Ends the proxy; reports what it still waits for, until the end of the process closes the connection.
@@ -214,6 +291,30 @@ impl Client {
         }
     }
 
+    /// Sends lines with sockets.
+    ///
+    /// # Errors
+    /// As [`send`](Self::send).
+    async fn send_sockets(&mut self, sockets: &[Offered]) -> io::Result<()> {
+        let mut batches = sockets.chunks(MAX_DESCRIPTORS).peekable();
+        while let Some(batch) = batches.next() {
+            let line = Answer::Sockets(OfferedSockets {
+                sockets: batch.iter().map(|socket| socket.name.clone()).collect(),
+                is_last: batches.peek().is_none(),
+            })
+            .to_line();
+            let passed: Vec<_> = batch
+                .iter()
+                .map(|socket| socket.descriptor.as_fd())
+                .collect();
+            let send = || descriptors::send(&self.stream, &line, &passed);
+            let sending = self.stream.async_io(Interest::WRITABLE, send);
+            let sent = timeout(CLIENT_LIMIT, sending).await??;
+            timeout(CLIENT_LIMIT, self.stream.write_all(&line[sent..])).await??;
+        }
+        Ok(())
+    }
+
     /// Sends a line.
     ///
     /// # Errors
@@ -221,6 +322,18 @@ impl Client {
     async fn send(&mut self, answer: &Answer) -> io::Result<()> {
         let line = answer.to_line();
         timeout(CLIENT_LIMIT, self.stream.write_all(&line)).await?
+    }
+}
+
+/// A process as the log names it.
+pub(super) struct Process(pub(super) Option<i32>);
+
+impl fmt::Display for Process {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            Some(pid) => write!(f, "process {pid}"),
+            None => f.write_str("another process"),
+        }
     }
 }
 

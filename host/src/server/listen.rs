@@ -5,9 +5,10 @@ use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs};
 use std::sync::Arc;
 use std::time::Duration;
 
-use socket2::{Domain, Protocol, Socket, TcpKeepalive, Type};
+use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
 
 use super::StartError;
+use super::adopt::{Passed, adopt};
 use super::socket_file::SocketFile;
 use crate::config::{Config, Endpoint, ListenerConfig, covers};
 use crate::generation::{Generation, ListenerPart};
@@ -32,6 +33,8 @@ pub(super) struct Bound {
     pub(super) origin: String,
     /// The file of a Unix socket, which is removed with this value.
     pub(super) file: Option<SocketFile>,
+    /// The Unix sockets whose files belong to another process, as the log shows them.
+    pub(super) foreign: Vec<String>,
 }
 
 /// Listeners that are bound, and not yet given to the workers.
@@ -53,22 +56,33 @@ impl Bound {
         }
     }
 
+    /// The same listener with further addresses.
+    fn with(mut self, other: Self) -> Self {
+        self.addresses.extend(other.addresses);
+        self
+    }
+
     /// Its addresses as the log shows them: `::1:8899`, `127.0.0.1:8899`, `unix:/run/proxy.sock`.
     pub(super) fn shown(&self) -> Vec<String> {
         match &self.file {
             Some(file) => vec![format!("unix:{}", file.path().display())],
-            None => self.addresses.iter().copied().map(shown).collect(),
+            None => {
+                let addresses = self.addresses.iter().copied().map(shown);
+                addresses.chain(self.foreign.iter().cloned()).collect()
+            }
         }
     }
 }
 
-/// Binds the listeners of a generation, except for those that are bound already.
+/// Binds the listeners of a generation, except for those that are bound already, and those whose sockets were passed to
+/// this process.
 ///
 /// # Errors
 /// The first listener that cannot be bound. Nothing of the others remains.
 pub(super) fn listen(
     generation: &Generation,
     bound: &[Arc<Bound>],
+    passed: &mut Passed,
 ) -> Result<NewListeners, StartError> {
     let config = &generation.config;
     let is_kept = |known: &&Arc<Bound>| generation.listeners.iter().any(|part| part.id == known.id);
@@ -77,19 +91,30 @@ pub(super) fn listen(
         bound: Vec::new(),
         per_worker: (0..config.num_workers.get()).map(|_| Vec::new()).collect(),
     };
-    for part in &generation.listeners {
+    for (position, part) in generation.listeners.iter().enumerate() {
         if kept.iter().any(|kept| kept.id == part.id) {
+            continue;
+        }
+        let sockets = passed.take(position);
+        if !sockets.is_empty() {
+            let adopted = adopt(part, sockets, passed.missing(), &mut new.per_worker);
+            new.bound.push(adopted.map_err(StartError::Worker)?);
             continue;
         }
         let made = match &part.config.endpoint {
             Endpoint::Tcp { hostname, port } => {
-                let addresses = addresses(&part.config, hostname, *port)?;
+                let mut addresses = addresses(&part.config, hostname, *port)?;
                 refuse_if_shared(
                     &addresses,
                     &part.config,
                     kept.iter().map(|kept| &***kept).chain(&new.bound),
                 )?;
-                listen_tcp(part, addresses, &removed, config, &mut new.per_worker)
+                let sockets = passed.take_at(&addresses);
+                let adopted = adopt(part, sockets, passed.missing(), &mut new.per_worker);
+                let adopted = adopted.map_err(StartError::Worker)?;
+                addresses.retain(|address| !adopted.addresses.contains(address));
+                let bound = listen_tcp(part, addresses, &removed, config, &mut new.per_worker);
+                bound.map(|bound| bound.with(adopted))
             }
             Endpoint::Unix { .. } => listen_unix(part, config, &mut new.per_worker),
         };
@@ -170,6 +195,7 @@ fn listen_tcp(
         addresses,
         origin: part.config.origin.clone(),
         file: None,
+        foreign: Vec::new(),
     })
 }
 
@@ -232,6 +258,7 @@ fn listen_unix(
         addresses: Vec::new(),
         origin: part.config.origin.clone(),
         file: Some(file),
+        foreign: Vec::new(),
     })
 }
 
@@ -293,7 +320,7 @@ fn refuse_if_taken(address: SocketAddr) -> io::Result<()> {
     socket.bind(&address.into())
 }
 
-fn bind(address: SocketAddr, backlog: u32) -> io::Result<std::net::TcpListener> {
+pub(super) fn bind(address: SocketAddr, backlog: u32) -> io::Result<std::net::TcpListener> {
     let socket = Socket::new(
         Domain::for_address(address),
         Type::STREAM,
@@ -304,13 +331,17 @@ fn bind(address: SocketAddr, backlog: u32) -> io::Result<std::net::TcpListener> 
         socket.set_reuse_address(true)?;
         socket.set_reuse_port(true)?;
     }
-    // Accepted connections inherit both. Messages are written whole, so Nagle's algorithm would only delay them;
-    // keepalive detects dead clients even while a route waits and sends nothing.
-    socket.set_tcp_nodelay(true)?;
-    socket.set_tcp_keepalive(&KEEPALIVE)?;
+    prepare(SockRef::from(&socket))?;
     socket.bind(&address.into())?;
     socket.listen(i32::try_from(backlog).unwrap_or(i32::MAX))?;
     Ok(socket.into())
+}
+
+/// Sets the options that accepted connections inherit. Messages are written whole, so Nagle's algorithm would only delay
+/// them; keepalive detects dead clients even while a route waits and sends nothing.
+pub(super) fn prepare(socket: SockRef<'_>) -> io::Result<()> {
+    socket.set_tcp_nodelay(true)?;
+    socket.set_tcp_keepalive(&KEEPALIVE)
 }
 
 fn not_listening(listener: &ListenerConfig, address: SocketAddr, source: io::Error) -> StartError {

@@ -5,10 +5,17 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+#[cfg(unix)]
+use std::{collections::BTreeSet, io, os::fd::AsFd};
 
 use super::StartError;
+use super::adopt::Passed;
 use super::listen::{Bound, NewListeners, listen};
+#[cfg(unix)]
+use super::{requests::Offered, socket_file::SocketFile};
 use crate::config::Endpoint;
+#[cfg(unix)]
+use crate::control::message::OfferedSocket;
 use crate::generation::Generation;
 use crate::listener::Sockets;
 
@@ -25,14 +32,46 @@ impl Listeners {
     ///
     /// # Errors
     /// One of them cannot be bound.
-    pub(super) fn bind(generation: &Generation) -> Result<Self, StartError> {
-        let NewListeners { bound, per_worker } = listen(generation, &[])?;
+    pub(super) fn bind(generation: &Generation, passed: &mut Passed) -> Result<Self, StartError> {
+        let NewListeners { bound, per_worker } = listen(generation, &[], passed)?;
         let sockets = Sockets::new(generation.config.num_workers.get());
         sockets.add(per_worker);
         Ok(Self {
             sockets: Arc::new(sockets),
             bound: bound.into_iter().map(Arc::new).collect(),
         })
+    }
+
+    /// The sockets, each once, for a process that replaces this one. `generation` is the current one.
+    ///
+    /// # Errors
+    /// There are no descriptors left.
+    #[cfg(unix)]
+    pub(super) fn offer(&self, generation: &Generation) -> io::Result<Vec<Offered>> {
+        let mut known = BTreeSet::new();
+        let mut offered = Vec::new();
+        for worker in 0..self.sockets.workers() {
+            for listener in self.sockets.of(worker)? {
+                let mut parts = generation.listeners.iter();
+                let Some(part) = parts.find(|part| part.id == listener.id) else {
+                    continue;
+                };
+                if known.insert(listener.identity()?) {
+                    offered.push(Offered {
+                        name: OfferedSocket::Listener(part.config.endpoint.to_string()),
+                        descriptor: Arc::new(listener.as_fd().try_clone_to_owned()?),
+                    });
+                }
+            }
+        }
+        Ok(offered)
+    }
+
+    /// Leaves the files of Unix sockets to the process that replaces this one.
+    #[cfg(unix)]
+    pub(super) fn leave_files(&self) {
+        let files = self.bound.iter().filter_map(|bound| bound.file.as_ref());
+        files.for_each(SocketFile::leave);
     }
 
     /// Those that are bound, for a reload.

@@ -59,6 +59,14 @@ impl Notifier {
         self.send(|| format!("STOPPING=1\nEXTEND_TIMEOUT_USEC={patience}\n{status}"));
     }
 
+    /// Another process serves in place of this one, which notifies of nothing more.
+    pub(super) fn hand_over(&mut self, to: Option<i32>) {
+        if let Some(pid) = to {
+            self.send(|| format!("MAINPID={pid}\n"));
+        }
+        self.socket = None;
+    }
+
     /// Shows what the proxy does.
     pub(super) fn status(&self, status: &str) {
         self.send(|| status_line(status));

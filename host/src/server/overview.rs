@@ -107,7 +107,7 @@ impl Overview {
     fn stage(&self) -> Stage {
         match *self.stage.borrow() {
             ShutdownStage::Serving => Stage::Serving,
-            ShutdownStage::Draining => Stage::Draining,
+            ShutdownStage::Retiring | ShutdownStage::Draining => Stage::Draining,
             ShutdownStage::Aborting => Stage::Aborting,
         }
     }

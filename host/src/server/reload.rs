@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use tokio::sync::{oneshot, watch};
 
+use super::adopt::Passed;
 use super::listen::{Bound, NewListeners, listen};
 use super::listeners::Listeners;
 use super::observe::Observer;
@@ -98,6 +99,11 @@ impl Generations {
         self.current.borrow().config.server.drain_timeout
     }
 
+    /// The current generation.
+    pub(super) fn current(&self) -> Arc<Generation> {
+        self.current.borrow().clone()
+    }
+
     /// The number of the current generation.
     pub(super) fn number(&self) -> u64 {
         self.current.borrow().number
@@ -105,11 +111,6 @@ impl Generations {
 
     pub(super) fn is_reloading(&self) -> bool {
         self.build_in_progress.is_some()
-    }
-
-    /// The current generation.
-    pub(super) fn current(&self) -> Arc<Generation> {
-        self.current.borrow().clone()
     }
 
     /// Notifies a worker of new generations.
@@ -392,7 +393,7 @@ fn make(
             return Err(refusal);
         }
     };
-    let bound = listen(&generation, bound)
+    let bound = listen(&generation, bound, &mut Passed::none())
         .map_err(|error| (error.is_configuration(), error.to_string()))
         .and_then(|new| Ok((new, next_log.map_err(|error| (false, error))?)));
     match bound {

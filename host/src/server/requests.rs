@@ -1,11 +1,15 @@
 //! What the operator requests: by signals, and by commands that arrive through the control socket.
 
 use std::io;
+#[cfg(unix)]
+use std::{os::fd::OwnedFd, sync::Arc};
 
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 
 use super::requester::Requester;
 use super::signals::Signals;
+#[cfg(unix)]
+use crate::control::message::OfferedSocket;
 
 /// What the operator requests.
 #[derive(Clone, Debug)]
@@ -14,8 +18,33 @@ pub(super) enum Request {
     Reload(Requester),
     /// To reopen the log file, after it has been rotated: SIGUSR1, `proxy reopen`.
     ReopenLog(Requester),
+    /// To pass on the listening sockets to a process that is about to serve in place of this one.
+    #[cfg(unix)]
+    OfferSockets(mpsc::UnboundedSender<Vec<Offered>>),
+    /// To leave serving to that process, which accepts connections now.
+    #[cfg(unix)]
+    Retire(Successor),
     /// To end; the name of the signal or command.
     End(&'static str),
+}
+
+/// A socket that is passed on.
+#[cfg(unix)]
+#[derive(Clone, Debug)]
+pub(super) struct Offered {
+    pub(super) name: OfferedSocket,
+    pub(super) descriptor: Arc<OwnedFd>,
+}
+
+/// The process that serves in place of this one.
+#[cfg(unix)]
+#[derive(Clone, Debug)]
+pub(super) struct Successor {
+    /// Its process id, if the system tells it.
+    pub(super) pid: Option<i32>,
+    pub(super) requester: Requester,
+    /// Closed once the answer has been sent.
+    pub(super) answered: watch::Receiver<()>,
 }
 
 /// Requests of all kinds, in the order in which they arrive.
@@ -52,6 +81,12 @@ impl Requests {
                 Request::ReopenLog(requester) => {
                     tracing::info!("{requester}: shutting down, not reopening the log");
                     requester.refuse("the log is not reopened: the proxy is shutting down");
+                }
+                #[cfg(unix)]
+                Request::OfferSockets(to) => drop(to),
+                #[cfg(unix)]
+                Request::Retire(successor) => {
+                    successor.requester.refuse("the proxy is shutting down");
                 }
                 Request::End(name) => return name,
             }

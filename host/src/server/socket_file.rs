@@ -4,6 +4,7 @@
 //! `SocketFile`, unless another one has taken its place.
 
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::{fs, io};
 
 #[cfg(unix)]
@@ -19,6 +20,8 @@ pub(super) struct SocketFile {
     /// Device and number of the file.
     #[cfg(unix)]
     identity: Option<(u64, u64)>,
+    /// Another process uses it from now on.
+    is_left: AtomicBool,
 }
 
 /// Why the proxy cannot listen on a Unix socket.
@@ -56,8 +59,23 @@ impl SocketFile {
         let file = Self {
             path: path.to_owned(),
             identity: identity(path),
+            is_left: AtomicBool::new(false),
         };
         Ok((socket, file))
+    }
+
+    /// The file of a socket that another process has opened and passed on.
+    pub(super) fn adopt(path: &Path) -> Self {
+        Self {
+            path: path.to_owned(),
+            identity: identity(path),
+            is_left: AtomicBool::new(false),
+        }
+    }
+
+    /// Leaves the file to the process that replaces this one: it is not removed here.
+    pub(super) fn leave(&self) {
+        self.is_left.store(true, Ordering::Relaxed);
     }
 
     /// Changes the permissions of the file.
@@ -69,7 +87,8 @@ impl SocketFile {
 #[cfg(unix)]
 impl Drop for SocketFile {
     fn drop(&mut self) {
-        if self.identity.is_some() && identity(&self.path) == self.identity {
+        let is_left = self.is_left.load(Ordering::Relaxed);
+        if !is_left && self.identity.is_some() && identity(&self.path) == self.identity {
             // What remains is replaced by the next start.
             let _ = fs::remove_file(&self.path);
         }

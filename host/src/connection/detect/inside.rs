@@ -103,7 +103,7 @@ impl Inside {
                 {
                     return Poll::Ready(Event::Upstream(filled));
                 }
-                match current.is_draining() && !has_begun {
+                match current.closes_idle() && !has_begun {
                     true => Poll::Ready(Event::Stopped),
                     false => Poll::Pending,
                 }
