@@ -39,6 +39,10 @@ const NOTHING: Row = Row {
     effect: || {},
 };
 
+/// As the lines in the documentation are.
+const LOG_FORMAT: &str =
+    "\"%(asctime)s - %(levelname)s - pid:%(process)d - %(funcName)s:%(lineno)d - %(message)s\"";
+
 /// Flags with a setting.
 fn settings() -> Vec<Row> {
     vec![
@@ -203,6 +207,16 @@ fn settings() -> Vec<Row> {
             setting: "log_file",
             given: "\"proxy.log\"",
             effect: log_file,
+            ..NOTHING
+        },
+        Row {
+            flag: "--log-format",
+            value: "%(levelname)s: %(message)s",
+            setting: "log_format",
+            given: "\"%(levelname)s: %(message)s\"",
+            default: LOG_FORMAT,
+            documented: LOG_FORMAT,
+            effect: log_format,
             ..NOTHING
         },
         Row {
@@ -543,6 +557,12 @@ fn log_file() {
     assert_eq!((exit.code, exit.stdout.as_str()), (Some(1), ""), "{exit:?}");
     let log = fs::read_to_string(&file).expect("the log is written");
     assert!(log.contains(" - "), "{log}");
+}
+
+fn log_format() {
+    let proxy = with(&["--log-format", "%(levelname)s: %(message)s"]);
+    let line = proxy.wait_for_line("Started server on 127.0.0.1:");
+    assert!(line.starts_with("INFO: Started server on "), "{line}");
 }
 
 fn num_workers() {

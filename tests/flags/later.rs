@@ -1,8 +1,12 @@
 //! Every flag that proxy.py has added since 2.0, up to 2.4: accepted with its meaning, or refused with what replaces it.
 
+use std::io::{Read, Write};
+use std::net::SocketAddr;
+use std::os::unix::net::UnixStream;
+
 use super::{shown, status_of_itself};
 use crate::support::tls::{Answer, Pki};
-use crate::support::{OK, Origin, Proxy, ProxyCommand, Scratch, plugin_directory};
+use crate::support::{Client, OK, Origin, Proxy, ProxyCommand, Scratch, get, plugin_directory};
 
 /// A proxy that finds the bundled plugins.
 fn with(args: &[&str]) -> ProxyCommand {
@@ -83,6 +87,50 @@ fn what_does_not_exist_yet_is_reported_at_the_start() {
         assert!(line.contains(flag) && line.contains("WARNING"), "{line}");
         assert_eq!(status_of_itself(&proxy), 404);
     }
+}
+
+/// The addresses in the lines of the start.
+fn addresses(proxy: &Proxy) -> Vec<SocketAddr> {
+    let lines = proxy.lines().into_iter();
+    let addresses = lines.filter_map(|line| {
+        let (_, address) = line.split_once("Started server on ")?;
+        address.split_whitespace().next()?.parse().ok()
+    });
+    addresses.collect()
+}
+
+#[test]
+fn further_addresses_and_ports_are_listened_on() {
+    let origin = Origin::answering(OK);
+    let proxy = with(&["--hostnames", "127.0.0.2", "127.0.0.3", "--ports", "0"]).start();
+    // The last lines of the start.
+    proxy.wait_for_lines("Started server on 127.0.0.3:", 2);
+    let addresses = addresses(&proxy);
+    assert_eq!(addresses.len(), 6, "{addresses:?}");
+    for address in addresses {
+        let answer = Client::connect(address).ask(get(&origin, "/"));
+        assert_eq!(answer.status(), 200, "{address}");
+    }
+}
+
+#[test]
+fn a_unix_socket_takes_the_place_of_the_port() {
+    let origin = Origin::answering(OK);
+    let scratch = Scratch::new();
+    let path = scratch.path("proxy.sock");
+    let flag = ["--unix-socket-path".as_ref(), path.as_os_str()];
+    let proxy = Proxy::bare()
+        .args(["--hostname", "127.0.0.1", "--ports", "0"])
+        .args(flag)
+        .start();
+    assert_eq!(proxy.get(&origin, "/").status(), 200);
+    assert_eq!(addresses(&proxy).len(), 1);
+    let mut client = UnixStream::connect(&path).expect("the proxy listens there");
+    let request = get(&origin, "/").replace("\r\n\r\n", "\r\nConnection: close\r\n\r\n");
+    client.write_all(request.as_bytes()).expect("it reads");
+    let mut answer = String::new();
+    client.read_to_string(&mut answer).expect("it answers");
+    assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
 }
 
 #[test]

@@ -197,7 +197,8 @@ impl Proxy {
     fn launch(mut command: Command, scratch: Scratch) -> Proxy {
         let mut child = command.spawn().expect("the proxy can be run");
         let (stdout, stderr) = logs_of(&mut child);
-        let line = stdout.wait_for(|line| line.contains("Started server on "));
+        // A Unix socket has no such address.
+        let line = stdout.wait_for(|line| address_in(line).is_some());
         let address = line.as_deref().and_then(address_in);
         let Some(address) = address else {
             drop(child.kill());

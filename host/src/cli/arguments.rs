@@ -14,11 +14,11 @@ use super::replaced;
 use crate::config::closest;
 
 /// Flags that take several words.
-const LISTS: [&str; 1] = ["plugins"];
+const LISTS: [&str; 3] = ["plugins", "hostnames", "ports"];
 
 /// The flags of proxy.py 2.0. A short form of only one of them means that one, whatever flags have come since: scripts
 /// use such forms, and a new flag must not break them.
-const FIRST: [&str; 31] = [
+const FIRST: [&str; 32] = [
     "help",
     "backlog",
     "basic-auth",
@@ -39,6 +39,7 @@ const FIRST: [&str; 31] = [
     "key-file",
     "log-level",
     "log-file",
+    "log-format",
     "num-workers",
     "open-file-limit",
     "pac-file",
@@ -332,6 +333,7 @@ mod tests {
             ("--plugins=a b", "--plugins=a b"),
             ("--plugins --port 1", "--plugins --port 1"),
             ("--plugins", "--plugins"),
+            ("--ports 1 2 --port 3", "--ports=1 --ports=2 --port 3"),
         ] {
             assert_eq!(read(line).as_deref(), Ok(written), "{line}");
         }

@@ -49,7 +49,7 @@ pub struct Flags {
     #[arg(long, value_name = "LIBRARY:NAME,...", alias = "plugin", help_heading = heading::SETTINGS)]
     pub plugins: Vec<String>,
 
-    /// Directory to search for libraries; may be repeated. Default: none.
+    /// Search libraries here first; may be repeated. Default: none.
     ///
     /// `plugins` beside the executable and the directory of the executable are always
     /// searched, after these.
@@ -274,8 +274,7 @@ impl Flags {
             document: Node::empty_table(Place::Default),
             not_text: Vec::new(),
         };
-        given.text("hostname", "--hostname", &self.hostname);
-        given.text("port", "--port", &self.port);
+        self.put_listeners(&mut given);
         given.text("num_workers", "--num-workers", &self.num_workers);
         given.text("backlog", "--backlog", &self.backlog);
         given.text("timeouts.idle", "--timeout", &self.timeout);
@@ -413,7 +412,7 @@ impl Given {
         }
     }
 
-    fn utf8(&mut self, flag: &'static str, path: &Path) -> Option<String> {
+    pub(super) fn utf8(&mut self, flag: &'static str, path: &Path) -> Option<String> {
         let text = path.to_str().map(str::to_owned);
         if text.is_none() {
             self.not_text.push(NotText(flag));

@@ -3,13 +3,15 @@
 //! What they ask for happens anyway, or is another setting, or comes with a later version. What a user would miss is
 //! reported at the start; mere tuning is accepted in silence.
 
+mod listeners;
+
 use std::path::PathBuf;
 
 use clap::Args;
 
 use super::document::Value;
 use super::flags::{Given, checked, heading};
-use super::{ByteLen, Flags, UrlPath, ValueError, WorkerCount};
+use super::{ByteLen, Flags, Hostname, Port, UrlPath, ValueError, WorkerCount};
 
 #[derive(Args, Clone, Debug, Default)]
 #[command(next_help_heading = heading::PROXY_PY)]
@@ -30,6 +32,29 @@ pub struct ProxyPyFlags {
     /// The same as --num-workers, which overrides it. Default: 0.
     #[arg(long, value_name = "N", value_parser = checked::<WorkerCount>)]
     pub num_acceptors: Option<String>,
+
+    /// Further addresses to listen on, at each port. Default: none.
+    ///
+    /// Separated by spaces; may be repeated.
+    #[arg(long, value_name = "ADDRESS", value_parser = checked::<Hostname>)]
+    pub hostnames: Vec<String>,
+
+    /// Further ports to listen on, at each address. Default: none.
+    ///
+    /// Separated by spaces; may be repeated. 0 selects a free port.
+    #[arg(long, value_name = "PORT", value_parser = checked::<Port>)]
+    pub ports: Vec<String>,
+
+    /// Unix socket to listen on, in place of --port. Default: none.
+    #[arg(long, value_name = "PATH")]
+    pub unix_socket_path: Option<PathBuf>,
+
+    /// Every connection begins with a PROXY protocol header. Default: off.
+    ///
+    /// Whoever can connect chooses the client address then: listen where only the load balancer can connect, or use
+    /// `proxy_protocol_from` in [[listeners]].
+    #[arg(long)]
+    pub enable_proxy_protocol: bool,
 
     /// No effect: the system chooses. Default: none.
     #[arg(long, value_name = "N", value_parser = checked::<ByteLen>)]
