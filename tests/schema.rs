@@ -314,21 +314,30 @@ fn a_plugin_is_recognised_however_it_is_written() {
 
 /// Mistakes in `broken` that the schema does not find: most are about files or several settings; in texts such as `9000h`,
 /// it does not compute the value.
-const BEYOND_A_SCHEMA: [&str; 20] = [
+const BEYOND_A_SCHEMA: [&str; 29] = [
+    "access-log-that-is-a-directory",
     "ca-that-does-not-exist",
     "ca-without-its-keys",
+    "certificate-of-a-listener-that-does-not-exist",
     "certificate-that-does-not-exist",
     "certificate-that-is-a-directory",
     "certificate-that-is-none",
     "certificate-without-a-key",
     "client-certificate-that-does-not-exist",
+    "control-socket-that-is-a-file",
     "directory-that-does-not-exist",
     "duration-beyond-a-year",
+    "files-in-no-directory",
     // JSON has one type of number: 9000.0 is an integer.
     "float-for-a-number",
     "include-of-a-file-that-does-not-exist",
+    "listener-with-a-plugin-that-is-not-configured",
+    "listener-without-an-address",
+    "listeners-at-one-address",
+    "log-file-in-no-directory",
     "nothing-to-serve",
     "pac-file-that-does-not-exist",
+    "pid-file-in-a-file",
     "plugin-name-that-does-not-exist",
     "plugin-that-does-not-exist",
     "plugin-that-is-no-library",

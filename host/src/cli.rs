@@ -42,6 +42,10 @@ pub struct Cli {
     #[arg(short = 'v', long)]
     pub version: bool,
 
+    /// Check the configuration as `proxy check` does, and exit.
+    #[arg(short = 't', long)]
+    pub test: bool,
+
     /// The flags of the configuration.
     #[command(flatten)]
     pub flags: Flags,

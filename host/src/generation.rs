@@ -12,6 +12,7 @@
 mod build;
 pub mod command;
 mod listener_part;
+mod preconditions;
 mod problem;
 mod renew;
 mod reusable;

@@ -13,7 +13,7 @@ use proxy_host::ca;
 use proxy_host::ca::command::CaArgs;
 use proxy_host::cli::{Cli, CliError, Command, pages, version};
 use proxy_host::config::command::{ConfigArgs, ConfigCommand, NamedPlugins, SchemaArgs, ShowArgs};
-use proxy_host::config::{self, AccessLogFile, Config, ConfigErrors, LogLevel};
+use proxy_host::config::{self, Config, ConfigErrors, LogConfig, LogLevel};
 #[cfg(unix)]
 use proxy_host::control::{
     self,
@@ -51,6 +51,7 @@ fn main() -> ExitCode {
             Some(Command::Reopen(args)) => control(ControlCommand::Reopen(args), cli),
             #[cfg(unix)]
             Some(Command::Stop(args)) => control(ControlCommand::Stop(args), cli),
+            None if cli.test => check(CheckArgs { file: None }, cli),
             None => run(cli),
         }
         .unwrap_or_else(Failure::report),
@@ -82,12 +83,14 @@ fn pac(args: PacArgs, mut cli: Cli) -> Result<ExitCode, Failure> {
 /// `proxy check`. The flags before it are those of the proxy's start.
 fn check(args: CheckArgs, mut cli: Cli) -> Result<ExitCode, Failure> {
     cli.flags.config = args.file.or(cli.flags.config);
-    let mut config = Config::load(cli.flags)?;
+    let config = Config::load(cli.flags)?;
     // Warnings go to the terminal; the log file may belong to a running proxy.
-    config.log.file = None;
-    config.access_log.file = AccessLogFile::Off;
-    config.log.level = config.log.level.max(LogLevel::Warning);
-    let telemetry = telemetry::start(&config.log).map_err(Failure::system)?;
+    let log = LogConfig {
+        file: None,
+        level: config.log.level.max(LogLevel::Warning),
+        ..config.log.clone()
+    };
+    let telemetry = telemetry::start(&log).map_err(Failure::system)?;
     let checked = generation::command::check(config, &mut io::stdout().lock());
     drop(telemetry);
     checked.map_err(StartError::from)?;

@@ -8,10 +8,10 @@ use std::time::Duration;
 
 use clap::Args;
 
-use super::{Problems, build};
-use crate::config::Config;
+use super::{Problems, build, preconditions};
 use crate::config::command::NamedPlugins;
 use crate::config::schema::PluginSchema;
+use crate::config::{AccessLogFile, Config};
 use crate::plugins::call::Visible;
 use crate::plugins::host_table::HOST_TABLE;
 use crate::plugins::load::{LoadError, schemas};
@@ -25,8 +25,9 @@ const END_LIMIT: Duration = Duration::from_secs(5);
 #[derive(Args)]
 #[command(
     long_about = "Checks the configuration, the plugins and all files that they name, without starting the proxy.\n\n\
-                  Plugins are loaded and configured as at startup, but the proxy does not listen. Every problem is \
-                  reported, one per line. Flags before `check` are checked as well.\n\n\
+                  Plugins are loaded and configured as at startup, but the proxy does not listen and writes no file, so \
+                  it can be checked while it runs. Every problem is reported with its place. Flags before `check` are \
+                  checked as well. `proxy -t` does the same.\n\n\
                   Exit status: 0 the proxy would start, 1 a system error, 2 the command line is invalid, 78 the \
                   configuration or a plugin cannot be used."
 )]
@@ -41,7 +42,14 @@ pub struct CheckArgs {
 /// # Errors
 /// Everything that would prevent a start.
 pub fn check(config: Config, out: &mut impl Write) -> Result<(), Problems> {
-    let generation = build(config, None)?;
+    let unmet = preconditions::unmet(&config);
+    // The file of the access log is checked without being opened.
+    let mut config = config;
+    config.access_log.file = AccessLogFile::Off;
+    let generation = match build(config, None) {
+        Ok(generation) if unmet.is_empty() => generation,
+        built => return Err(Problems::with_unmet(built.err(), unmet)),
+    };
     let mut report = String::new();
     for name in generation.plugin_names() {
         report.push_str(&format!("plugin {name}\n"));

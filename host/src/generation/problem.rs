@@ -148,6 +148,16 @@ impl Problems {
         }
     }
 
+    /// Those of a build, if it failed, and what else prevents a start.
+    pub(super) fn with_unmet(problems: Option<Problems>, unmet: Vec<ConfigError>) -> Self {
+        let mut located = problems.map_or_else(Vec::new, |problems| problems.located);
+        located.extend(unmet);
+        Problems {
+            located,
+            is_configuration: true,
+        }
+    }
+
     /// The problems, each with its place in the configuration.
     pub fn iter(&self) -> impl Iterator<Item = &ConfigError> {
         self.located.iter()
