@@ -145,7 +145,7 @@ fn a_reload_changes_level_layout_and_file() {
     proxy.ask("BAD\r\n\r\n");
     let text = wait_for_text(&log, " - DEBUG - ");
     assert!(
-        text.contains("[INFO] SIGHUP: generation 2 is active"),
+        text.contains("[INFO] reload: generation 2 is active"),
         "{text}"
     );
     configured.reload(&proxy, "log_level = \"WARNING\"\n");
@@ -319,6 +319,8 @@ fn a_full_disk_under_the_log_stops_nothing_and_is_reported_once() {
         assert_eq!(proxy.get(&origin, &format!("/{number}")).status(), 200);
     }
     proxy.wait_for_error("access log: No space left on device");
+    let status = proxy.order(&["status"]).stdout;
+    assert!(status.contains(" lines dropped"), "{status}");
     fs::remove_file(&file).expect("it is there");
     proxy.signal(Signal::USR1);
     proxy.wait_for_line("the access log file has been reopened");

@@ -35,6 +35,7 @@ use writer::{LineQueue, LogWriter, Written};
 pub(crate) use access::AccessOutput;
 pub use access::{AccessLog, AccessRecord};
 pub(crate) use repeats::limit_repeats_of_this_thread;
+pub(crate) use writer::dropped_lines;
 
 /// Why logging cannot start, or cannot go on as configured.
 #[derive(Debug, thiserror::Error)]

@@ -140,6 +140,8 @@ pub(crate) struct LogStatus {
     pub(crate) file: Option<String>,
     /// The lowest level that is logged.
     pub(crate) level: String,
+    /// Lines of the log and the access log that were not written, because the disk is full or too slow.
+    pub(crate) dropped_lines: u64,
 }
 
 /// The status for an operator.
@@ -163,7 +165,11 @@ impl fmt::Display for Status {
         writeln!(f, "{:<15} {}", "open", self.open)?;
         writeln!(f, "{:<15} {}", "control socket", self.control_socket)?;
         let log = self.log.file.as_deref().unwrap_or("standard output");
-        writeln!(f, "{:<15} {log}, level {}", "log", self.log.level)?;
+        write!(f, "{:<15} {log}, level {}", "log", self.log.level)?;
+        match self.log.dropped_lines {
+            0 => writeln!(f)?,
+            dropped => writeln!(f, ", {dropped} lines dropped")?,
+        }
         table(
             f,
             &[
@@ -344,6 +350,7 @@ mod tests {
             log: LogStatus {
                 file: None,
                 level: "INFO".to_owned(),
+                dropped_lines: 3,
             },
         };
         let expected = "\
@@ -352,7 +359,7 @@ listeners       ::1:8899
 generation      3; still in use: 1, 2
 open            12 connections, 0 exchanges, 0 event streams, 2 tunnels, 0 WebSockets
 control socket  /run/x.sock
-log             standard output, level INFO
+log             standard output, level INFO, 3 lines dropped
 
 worker              state  connections  exchanges  event streams  tunnels  WebSockets
 0                 running           12          0              0        2           0

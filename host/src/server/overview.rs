@@ -19,6 +19,7 @@ use crate::control::status::{
 };
 use crate::in_flight::ExchangeKind;
 use crate::plugins::statistics::{self, PluginCalls};
+use crate::telemetry;
 use crate::worker::{ShutdownStage, WorkerReport};
 
 /// How long workers may take to report.
@@ -45,6 +46,7 @@ fn log_status(log: &LogConfig) -> LogStatus {
     LogStatus {
         file: log.file.as_ref().map(|file| file.display().to_string()),
         level: format!("{:?}", log.level).to_uppercase(),
+        dropped_lines: 0,
     }
 }
 
@@ -100,7 +102,10 @@ impl Overview {
             workers,
             plugins: plugins_status(&plugins, &statistics::summary()),
             control_socket: self.control_socket.borrow().clone(),
-            log: self.log.borrow().clone(),
+            log: LogStatus {
+                dropped_lines: telemetry::dropped_lines(),
+                ..self.log.borrow().clone()
+            },
         }
     }
 

@@ -46,6 +46,21 @@ pub(super) enum Written {
     AccessLog,
 }
 
+/// The lines that all logs of this process have dropped.
+static DROPPED: AtomicU64 = AtomicU64::new(0);
+
+/// How many lines the log and the access log have dropped since the start.
+pub(crate) fn dropped_lines() -> u64 {
+    DROPPED.load(Ordering::Relaxed)
+}
+
+/// Counts lines that are dropped, in `lost` until the log reports them.
+fn drop_lines(lost: &AtomicU64, lines: &[u8]) {
+    let count = count_lines(lines);
+    lost.fetch_add(count, Ordering::Relaxed);
+    DROPPED.fetch_add(count, Ordering::Relaxed);
+}
+
 /// The queue of a log, cheap to clone.
 #[derive(Clone)]
 pub(super) struct LineQueue {
@@ -79,7 +94,7 @@ impl LineQueue {
                 QUEUED.fetch_add(1, Ordering::Release);
             }
             Err(TrySendError::Full(WriterMessage::Lines(lines))) => {
-                self.lost.fetch_add(count_lines(&lines), Ordering::Relaxed);
+                drop_lines(&self.lost, &lines);
             }
             _ => {}
         }
@@ -258,8 +273,7 @@ impl Log {
         match self.try_write(lines, &mut written) {
             Ok(()) => self.is_failing = false,
             Err(error) => {
-                self.lost
-                    .fetch_add(count_lines(&lines[written..]), Ordering::Relaxed);
+                drop_lines(&self.lost, &lines[written..]);
                 self.complain(&error);
             }
         }
