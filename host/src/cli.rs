@@ -50,9 +50,12 @@ pub struct Cli {
     #[command(flatten)]
     pub flags: Flags,
 
-    /// Replace the running proxy that uses the same control socket: take over its listening sockets, so that no connection
-    /// is refused, and let it finish what is open. If none is running, start as usual.
-    #[arg(long)]
+    /// Replace the running proxy without refusing connections. Default: off.
+    ///
+    /// It is found by its control socket, hands over its listening sockets, and finishes what is open. If none is running,
+    /// the proxy starts as usual.
+    // The group of --pid-file and --control-socket.
+    #[arg(long, help_heading = "Log and process")]
     pub takeover: bool,
 
     /// What to do instead of serving.
