@@ -1,7 +1,7 @@
 //! Load balancers in front of the proxy name their clients by the PROXY protocol.
 
 use crate::support::tls::{Pki, Way};
-use crate::support::{Client, End, OK, Origin, Proxy, ProxyCommand, get};
+use crate::support::{Client, End, OK, Origin, Proxy, ProxyCommand, Scratch, get};
 
 /// Version 2, PROXY, TCP over IPv4: from 192.0.2.7:56324.
 const BINARY: &[u8] =
@@ -171,6 +171,29 @@ fn a_header_of_somebody_else_is_not_believed() {
     let mut direct = client(&proxy);
     assert_eq!(direct.ask(get(&origin, "/")).status(), 200);
     assert!(!proxy.lines().iter().any(|line| line.contains(CLIENT)));
+}
+
+#[test]
+fn a_load_balancer_may_use_a_unix_socket() {
+    let origin = Origin::answering(OK);
+    let scratch = Scratch::new();
+    let path = scratch.path("proxy.sock");
+    let table = format!(
+        "[[listeners]]\npath = {:?}\nproxy_protocol_from = [\"127.0.0.1\"]\n",
+        path.display().to_string()
+    );
+    let proxy = Proxy::command().config(&table).start();
+    proxy.wait_for_line("Started server on unix:");
+    for header in [LINE, BINARY] {
+        let mut client = Client::connect_unix(&path);
+        client.send([header, get(&origin, "/").as_bytes()].concat());
+        assert_eq!(client.response().status(), 200);
+    }
+    proxy.wait_for_lines(CLIENT, 2);
+    let mut without = Client::connect_unix(&path);
+    without.send(get(&origin, "/"));
+    without.read_to_end();
+    assert_eq!(without.received(), b"");
 }
 
 #[test]
