@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use rustix::process::Signal;
 use serde_json::Value;
 
-use crate::support::{HANG, OK, Origin, Proxy, Scratch, get};
+use crate::support::{HANG, OK, Origin, Proxy, Scratch, get, request};
 
 /// Waits until the file contains `text`; returns its content.
 fn wait_for_text(file: &Path, text: &str) -> String {
@@ -96,8 +96,12 @@ fn all_lines_are_json_objects_if_so_configured() {
     proxy.wait_for_line("/closed");
     for line in proxy.lines() {
         let object: Value = serde_json::from_str(&line).unwrap_or_else(|_| panic!("{line}"));
-        for key in ["time", "level", "process", "module", "line", "message"] {
-            assert!(!object[key].is_null(), "no {key}: {line}");
+        let keys: &[&str] = match object["module"] == "access_log" {
+            true => &["time", "level", "method", "status", "duration_ms"],
+            false => &["time", "level", "process", "module", "line", "message"],
+        };
+        for key in keys {
+            assert!(!object[*key].is_null(), "no {key}: {line}");
         }
     }
 }
@@ -206,6 +210,185 @@ fn the_access_log_may_be_off_and_may_be_elsewhere() {
     let lines = proxy.lines();
     let is_elsewhere = |line: &String| line.contains("/off") || line.contains("/elsewhere");
     assert!(!lines.iter().any(is_elsewhere), "{lines:#?}");
+}
+
+/// The line of the access log that contains `text`, behind its time.
+fn line_of(proxy: &Proxy, text: &str) -> String {
+    let line = proxy.wait_for_line(text);
+    line.split_once("] ")
+        .map_or(line.clone(), |(_, rest)| rest.to_owned())
+}
+
+#[test]
+fn presets_show_what_their_readers_expect() {
+    let origin = Origin::answering(OK);
+    let authority = origin.authority();
+    let proxy = Proxy::command()
+        .config("[access_log]\nformat = \"combined\"")
+        .start();
+    proxy.ask(format!(
+        "GET http://{authority}/a HTTP/1.1\r\nHost: a\r\nUser-Agent: x \"y\"\r\nReferer: http://r/\r\n\r\n"
+    ));
+    let line = line_of(&proxy, "/a HTTP/1.1");
+    let (request, rest) = line
+        .split_once("\" 200 ")
+        .unwrap_or_else(|| panic!("{line}"));
+    assert_eq!(request, format!("\"GET http://{authority}/a HTTP/1.1"));
+    assert!(rest.ends_with(" \"http://r/\" \"x \\x22y\\x22\""), "{line}");
+
+    let proxy = Proxy::command()
+        .config("[access_log]\nformat = \"squid\"")
+        .start();
+    proxy.get(&origin, "/b");
+    let line = proxy.wait_for_line("/b");
+    let words: Vec<&str> = line.split_whitespace().collect();
+    assert_eq!(words[2..4], ["127.0.0.1", "TCP_MISS/200"], "{line}");
+    let url = format!("http://{authority}/b");
+    assert_eq!(
+        words[5..],
+        [
+            "GET",
+            url.as_str(),
+            "-",
+            "HIER_DIRECT/127.0.0.1",
+            "text/plain"
+        ],
+        "{line}"
+    );
+    let mut tunnel = proxy.tunnel(&Origin::echoing());
+    tunnel.finish();
+    tunnel.read_to_end();
+    proxy.wait_for_line(" TCP_TUNNEL/200 ");
+}
+
+#[test]
+fn json_has_all_that_is_known_of_an_exchange() {
+    let origin = Origin::answering(
+        b"HTTP/1.1 200 OK\r\nContent-Type: text/x\r\nContent-Length: 2\r\n\r\nok".as_slice(),
+    );
+    let proxy = Proxy::command()
+        .args(["--basic-auth", "marianne:geheim"])
+        .config("[access_log]\nformat = \"json\"")
+        .start();
+    let fields = "Proxy-Authorization: Basic bWFyaWFubmU6Z2VoZWlt\r\n";
+    let mut client = proxy.client();
+    client.ask(request("GET", &origin, "/j", fields));
+    client.ask(request("GET", &origin, "/k", fields));
+    let objects = ["/j\"", "/k\""].map(|path| {
+        let line = proxy.wait_for_line(path);
+        serde_json::from_str::<Value>(&line).unwrap_or_else(|_| panic!("{line}"))
+    });
+    let [first, second] = &objects;
+    for (key, value) in [
+        ("user", "marianne"),
+        ("method", "GET"),
+        ("version", "HTTP/1.1"),
+        ("content_type", "text/x"),
+        ("answered_by", "upstream"),
+        ("client_ip", "127.0.0.1"),
+    ] {
+        assert_eq!(first[key], value, "{first}");
+    }
+    assert_eq!(first["url"], format!("http://{}/j", origin.authority()));
+    assert_eq!(first["upstream_address"], origin.authority());
+    assert_eq!(
+        (&first["status"], &first["upstream_reused"]),
+        (&200.into(), &false.into())
+    );
+    assert_eq!(second["upstream_reused"], true);
+    for key in [
+        "duration_ms",
+        "head_ms",
+        "connect_ms",
+        "wait_ms",
+        "first_byte_ms",
+        "bytes_sent",
+    ] {
+        assert!(first[key].is_number(), "{key}: {first}");
+    }
+    for key in [
+        "error",
+        "tls_version",
+        "intercepted",
+        "verdicts",
+        "cache",
+        "tls_ms",
+    ] {
+        assert!(first[key].is_null(), "{key}: {first}");
+    }
+    assert!(second["connect_ms"].is_null(), "{second}");
+    assert_eq!(first["connection_id"], second["connection_id"]);
+    let id = |object: &Value| object["request_id"].as_str().unwrap_or_default().to_owned();
+    let (first, second) = (id(first), id(second));
+    assert!(
+        first != second && first[..17] == second[..17],
+        "{first} {second}"
+    );
+}
+
+#[test]
+fn a_template_shows_the_outcome_of_each_exchange() {
+    let origin = Origin::answering(OK);
+    let proxy = Proxy::command()
+        .plugin("filter_by_upstream_host", "FilterByUpstreamHost")
+        .config("[access_log]\nformat = \"{path}|{http_x_a}|{status}|{answered_by}|{verdicts}|{error}|{intercepted}\"")
+        .start();
+    proxy.ask("GET http://google.com/refused HTTP/1.1\r\nHost: google.com\r\nX-A: a|b\r\n\r\n");
+    let line = proxy.wait_for_line("/refused");
+    assert_eq!(
+        line,
+        "/refused|a\\x7Cb|418|plugin|FilterByUpstreamHost:answered|-|-"
+    );
+    proxy.ask("GET http://127.0.0.1:1/closed HTTP/1.1\r\nHost: a\r\n\r\n");
+    let line = proxy.wait_for_line("/closed");
+    assert_eq!(line, "/closed|-|502|proxy|-|connection_refused|-");
+    proxy.get(&origin, "/fine");
+    assert_eq!(proxy.wait_for_line("/fine"), "/fine|-|200|upstream|-|-|-");
+    let mut tunnel = proxy.tunnel(&Origin::echoing());
+    tunnel.finish();
+    tunnel.read_to_end();
+    proxy.wait_for_line_where("the tunnel", |line| line == "-|-|200|proxy|-|-|no");
+    proxy.ask("BAD\r\n\r\n");
+    proxy.wait_for_line_where("the malformed request", |line| {
+        line == "-|-|400|proxy|-|http_request_error|-"
+    });
+}
+
+#[test]
+fn only_what_is_asked_for_has_a_line() {
+    let origin = Origin::answering(OK);
+    let proxy = Proxy::command()
+        .args(["--basic-auth", "marianne:geheim"])
+        .config("[access_log]\nwhen = [\"errors\", \"refused\"]\nsample = 0.000000001")
+        .start();
+    let fields = "Proxy-Authorization: Basic bWFyaWFubmU6Z2VoZWlt\r\n";
+    proxy.ask(request("GET", &origin, "/fine", fields));
+    proxy.ask(request("GET", &origin, "/not-sampled", ""));
+    proxy.ask(format!(
+        "GET http://127.0.0.1:1/failed HTTP/1.1\r\nHost: a\r\n{fields}\r\n"
+    ));
+    proxy.wait_for_line("/failed");
+    let lines = proxy.lines();
+    let is_wrong = |line: &String| line.contains("/fine") || line.contains("/not-sampled");
+    assert!(!lines.iter().any(is_wrong), "{lines:#?}");
+}
+
+#[test]
+fn a_format_with_a_misspelt_field_or_a_secret_is_refused() {
+    for (format, reason) in [
+        (
+            "{statsu}",
+            "`{statsu}` is not a field; did you mean {status}?",
+        ),
+        ("{http_cookie}", "`{http_cookie}` is never logged"),
+        ("combind", "is not a format; write combined?"),
+    ] {
+        let exit = Proxy::command()
+            .config(&format!("[access_log]\nformat = \"{format}\""))
+            .run();
+        assert_eq!(exit.code, Some(78));
+        assert!(exit.stderr.contains(reason), "{}", exit.stderr);
+    }
 }
 
 /// How often each path stands in the files.

@@ -7,6 +7,7 @@
 //! no further checks: numbers are in range, names are lower-case, durations are not zero. Whether a host name resolves
 //! or a library loads is found out where it is used.
 
+mod access_format;
 mod access_log;
 mod basic_auth;
 pub mod command;
@@ -42,7 +43,8 @@ use serde::Deserialize;
 
 use crate::http1::HeadLimits;
 
-pub use access_log::{AccessLogConfig, AccessLogFile};
+pub use access_format::{AccessField, AccessFormat, AccessFormatError, AccessPart, Escape};
+pub use access_log::{AccessCondition, AccessLogConfig, AccessLogFile, Share};
 pub use basic_auth::{BasicAuth, BasicAuthError};
 pub use compatibility::{CompatibilityConfig, ResponseSyntax};
 pub(crate) use direct_rule::RuleForm;

@@ -97,7 +97,9 @@ fn begin_of(
     let is_http_already = generation.tls_listener().is_none()
         && claimable.is_none()
         && !generation.listener().config.kind.speaks_socks();
-    let has_observers = !generation.chain.is_empty() || generation.events.has_subscribers();
+    let has_observers = !generation.chain.is_empty()
+        || generation.events.has_subscribers()
+        || generation.worker.access_needs().tls;
     let end = has_observers.then(|| {
         Rc::new(ClientEnd {
             local: socket.local_addr().ok(),

@@ -89,7 +89,10 @@ impl Generation {
 
     /// Whether anybody uses the ids of exchanges; otherwise, workers need not share a counter.
     pub(crate) fn numbers_exchanges(&self) -> bool {
-        !self.of_all.chain.is_empty() || self.events.has_subscribers() || self.of_all.web.is_some()
+        !self.of_all.chain.is_empty()
+            || self.events.has_subscribers()
+            || self.of_all.web.is_some()
+            || self.access_log.needs().ids
     }
 
     /// Waits until subscribers have received all events so far, even if this generation is still in use.

@@ -33,7 +33,7 @@ use repeats::Repeats;
 use writer::{LineQueue, LogWriter, Written};
 
 pub(crate) use access::AccessOutput;
-pub use access::{AccessLog, AccessRecord};
+pub use access::{AccessDetails, AccessLog, AccessNeeds, AccessRecord, AccessTls};
 pub(crate) use repeats::limit_repeats_of_this_thread;
 pub(crate) use writer::dropped_lines;
 

@@ -19,7 +19,7 @@ use crate::key_pair::{self, KeyPairError};
 use crate::reply::{Reply, ReplyForm};
 use crate::server_tls::{Protocols, ServerTls};
 use crate::stream::MessageStream;
-use crate::telemetry::AccessRecord;
+use crate::telemetry::{AccessDetails, AccessRecord};
 use crate::transport::Transport;
 use crate::worker_context::WorkerContext;
 
@@ -210,5 +210,11 @@ fn log_clear_text(received: &[u8], client: SocketAddr, worker: &WorkerContext) {
         asked: asked.map(|(host, port)| (host.as_str(), *port)),
         user: "",
         fields: &[],
+        details: Some(&AccessDetails {
+            status: 400,
+            answered_by: "proxy",
+            error: "http_request_error",
+            ..AccessDetails::default()
+        }),
     });
 }

@@ -16,7 +16,7 @@ use tokio::sync::Notify;
 use crate::balance::Loads;
 use crate::deadline::Deadlines;
 use crate::in_flight::{ExchangeKind, InFlight, KindCounts};
-use crate::telemetry::{AccessLog, AccessOutput, AccessRecord, LogSink};
+use crate::telemetry::{AccessLog, AccessNeeds, AccessOutput, AccessRecord, LogSink};
 
 /// How often access lines are passed to the writer.
 const LOG_INTERVAL: Duration = Duration::from_millis(50);
@@ -195,6 +195,11 @@ impl WorkerContext {
     /// Whether the access log is enabled.
     pub(crate) fn logs_access(&self) -> bool {
         self.access_log.is_enabled()
+    }
+
+    /// What the access log needs to know at the end of an exchange.
+    pub(crate) fn access_needs(&self) -> AccessNeeds {
+        self.access_log.needs()
     }
 
     /// Writes a line to the access log.

@@ -17,17 +17,17 @@ use super::error::{ConfigError, ConfigErrors, position};
 use super::flags::NotText;
 use super::listeners::Listeners;
 use super::settings::{
-    DnsSettings, HostTimeoutsSettings, InterceptionSettings, LimitsSettings, Settings,
-    TimeoutsSettings, TlsSettings,
+    AccessLogSettings, DnsSettings, HostTimeoutsSettings, InterceptionSettings, LimitsSettings,
+    Settings, TimeoutsSettings, TlsSettings,
 };
 use super::settings_reader::{self, Fault};
 use super::value::{ByteLen, HeaderName, Seconds};
 use super::web_server::web_server;
 use super::{
-    AccessLogConfig, ClientCertificate, CompatibilityConfig, Config, ControlSocketConfig,
-    DnsConfig, Flags, HostTimeouts, InterceptionConfig, KeyPairFiles, Limits, ListenerConfig,
-    LogConfig, Origins, PluginEntry, ServerConfig, Timeouts, TlsConfig, UpstreamTls, environment,
-    include, plugins,
+    AccessFormat, AccessLogConfig, ClientCertificate, CompatibilityConfig, Config,
+    ControlSocketConfig, DnsConfig, Flags, HostTimeouts, InterceptionConfig, KeyPairFiles, Limits,
+    ListenerConfig, LogConfig, LogFormat, Origins, PluginEntry, ServerConfig, Timeouts, TlsConfig,
+    UpstreamTls, environment, include, plugins,
 };
 use crate::plain_file;
 
@@ -298,13 +298,11 @@ fn config(
         disable_http_proxy: settings.disable_http_proxy,
         web_server: web_server(settings.web_server),
         via: settings.via.0,
+        access_log: access_log(settings.access_log, &settings.log_format),
         log: LogConfig {
             level: settings.log_level,
             file: settings.log_file.filter(|path| path.as_os_str() != "-"),
             format: settings.log_format,
-        },
-        access_log: AccessLogConfig {
-            file: settings.access_log.file.unwrap_or_default(),
         },
         open_file_limit: settings.open_file_limit.map(|limit| limit.0 as u64),
         pid_file: settings.pid_file,
@@ -342,6 +340,19 @@ fn listener_key_pair(file: &TlsSettings) -> Option<KeyPairFiles> {
         cert_file,
         key_file,
     })
+}
+
+fn access_log(file: AccessLogSettings, log: &LogFormat) -> AccessLogConfig {
+    AccessLogConfig {
+        file: file.file.unwrap_or_default(),
+        format: file.format.unwrap_or(match log {
+            LogFormat::Json => AccessFormat::Json,
+            LogFormat::Text(_) => AccessFormat::Default,
+        }),
+        sample: file.sample.0,
+        when: file.when,
+        slow_after: file.slow_after.0,
+    }
 }
 
 fn tls(file: TlsSettings) -> TlsConfig {

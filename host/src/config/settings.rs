@@ -19,8 +19,8 @@ use super::value::{
     TrustedNetwork, UrlPath, WorkerCount,
 };
 use super::{
-    AccessLogFile, BasicAuth, HostPattern, ListenerKind, LogFormat, Resolver, ResponseSyntax,
-    Symlinks, UnknownProtocol,
+    AccessCondition, AccessFormat, AccessLogFile, BasicAuth, HostPattern, ListenerKind, LogFormat,
+    Resolver, ResponseSyntax, Share, Symlinks, UnknownProtocol,
 };
 
 #[derive(Debug, Deserialize, JsonSchema)]
@@ -117,10 +117,27 @@ impl Default for ServerSettings {
     }
 }
 
-#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub(super) struct AccessLogSettings {
     pub(super) file: Option<AccessLogFile>,
+    // The default depends on `log_format`.
+    pub(super) format: Option<AccessFormat>,
+    pub(super) sample: Share,
+    pub(super) when: Vec<AccessCondition>,
+    pub(super) slow_after: Seconds,
+}
+
+impl Default for AccessLogSettings {
+    fn default() -> Self {
+        AccessLogSettings {
+            file: None,
+            format: None,
+            sample: Share(1.0),
+            when: Vec::new(),
+            slow_after: secs(1),
+        }
+    }
 }
 
 #[derive(Debug, Deserialize, JsonSchema)]

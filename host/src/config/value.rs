@@ -11,7 +11,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 use serde::de::{self, Deserialize, Deserializer};
 
-use super::{AccessLogFile, BasicAuth, LogFormat};
+use super::{AccessFormat, AccessLogFile, BasicAuth, LogFormat, Share};
 
 /// Why a setting has an invalid value.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -56,6 +56,9 @@ pub enum ValueError {
     /// Not a name for `Via` (RFC 9110 §7.6.3).
     #[error("is not a name for Via; use letters, digits, `.`, `-`, `_` and `:`")]
     NotAPseudonym,
+    /// Not a share.
+    #[error("is not a share; write a number above 0 and at most 1, such as 0.1")]
+    NotAShare,
     /// Not a log level.
     #[error("is not a log level; use DEBUG, INFO, WARNING, ERROR or CRITICAL, or the first letter")]
     NotALogLevel,
@@ -507,6 +510,18 @@ impl<'de, const MIN: usize, const MAX: usize> Deserialize<'de> for Bounded<MIN, 
     }
 }
 
+impl<'de> Deserialize<'de> for Share {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let share = match toml::Value::deserialize(deserializer)? {
+            toml::Value::Integer(number) => Ok(number as f64),
+            toml::Value::Float(number) => Ok(number),
+            toml::Value::String(text) => text.trim().parse().map_err(|_| ValueError::NotAShare),
+            _ => Err(ValueError::NotAShare),
+        };
+        share.and_then(Share::try_from).map_err(de::Error::custom)
+    }
+}
+
 /// Types that are strings in `proxy.toml`, parsed like their flags.
 macro_rules! deserialize_as_parsed {
     ($($type:ty),*) => {$(
@@ -519,6 +534,7 @@ macro_rules! deserialize_as_parsed {
 }
 
 deserialize_as_parsed!(
+    AccessFormat,
     AccessLogFile,
     BasicAuth,
     FieldText,

@@ -118,9 +118,15 @@ impl Exchange {
     ) -> Persistence {
         let Failure { error, progress } = failure;
         self.report(error);
+        self.record.error = error_word(error);
+        if let Cause::Plugin(failure) = &error.cause {
+            self.record.ended_by = Some((failure.plugin.as_str().into(), "failed"));
+        }
         let is_started = progress.is_started();
         if let Cause::ClosedByPlugin(plugin) = &error.cause {
             self.record.note = Some(format!("closed by {plugin}"));
+            self.record.ended_by = Some((plugin.as_str().into(), "closed"));
+            self.record.error = "";
             return Persistence::Close(match is_started {
                 true => CloseReason::ResponseCutOff {
                     framed: progress.is_framed(),
@@ -209,6 +215,15 @@ pub(super) fn why_answered(error: &ExchangeError) -> String {
         // It may have closed its direction only, and still read the answer.
         true => format!("answered {status}, {GONE}"),
         false => format!("answered {status}, {error_type}"),
+    }
+}
+
+/// Why an exchange failed, in one word: an error type of RFC 9209, or why the client got no answer.
+pub(super) fn error_word(error: &ExchangeError) -> &'static str {
+    match &error.cause {
+        _ if error.is_client_gone() => "client_disconnected",
+        Cause::TimedOut if error.peer == Peer::Client => "client_timeout",
+        _ => classify(error).1,
     }
 }
 

@@ -242,6 +242,7 @@ impl Exchange {
             }
             Verdict::Close(plugin) => {
                 self.record.note = Some(format!("closed by {plugin}"));
+                self.record.ended_by = Some((plugin.into(), "closed"));
                 Err(Conclusion::Answered(Persistence::Close(
                     CloseReason::Plugin,
                 )))

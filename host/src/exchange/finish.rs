@@ -5,10 +5,10 @@ use std::time::Duration;
 use super::state::Exchange;
 use crate::buffers;
 use crate::events::{EventKind, EventRequest, ExchangeEnd, QueuedEvent};
-use crate::http1::ResponseHead;
-use crate::plugins::{ExchangePlugins, Hook, Summary};
+use crate::http1::{ResponseHead, Scheme, Version};
+use crate::plugins::{AnsweredBy, ExchangePlugins, Hook, Summary};
 use crate::reply::{Reply, ReplyForm, ReplyFraming};
-use crate::telemetry::AccessRecord;
+use crate::telemetry::{AccessDetails, AccessRecord, AccessTls};
 
 /// Every exchange is reported at its end, also one that is dropped before, as at the end of the process.
 impl Drop for Exchange {
@@ -34,6 +34,12 @@ impl Exchange {
         if self.generation.worker.logs_access() {
             self.record.reason.clear();
             self.record.reason.extend_from_slice(head.reason());
+            if self.generation.worker.access_needs().content_type {
+                let media_type = head.fields().named("content-type").next();
+                media_type
+                    .unwrap_or_default()
+                    .clone_into(&mut self.record.content_type);
+            }
         }
     }
 
@@ -192,7 +198,10 @@ impl Exchange {
         let upstream = self.record.seeks_upstream.then_some(upstream);
         let asked = Some((self.request.head.host(), self.request.head.port()))
             .filter(|asked| !self.record.is_web && !asked.0.is_empty() && upstream != Some(*asked));
+        let needs_details = self.generation.worker.access_needs().details;
+        let details = needs_details.then(|| self.access_details());
         self.generation.worker.log_access(&AccessRecord {
+            details: details.as_ref(),
             client: self.client.facts.client,
             method: self.request.head.client_method(),
             is_web: self.record.is_web,
@@ -210,5 +219,66 @@ impl Exchange {
             },
             fields,
         });
+    }
+
+    /// What formats other than the default show.
+    fn access_details(&self) -> AccessDetails<'_> {
+        let (head, record) = (&self.request.head, &self.record);
+        let tls = self.client.end.as_ref().and_then(|end| end.tls.as_ref());
+        AccessDetails {
+            exchange_id: self.client.facts.exchange_id,
+            connection_id: self.client.facts.connection_id,
+            scheme: match head.target().scheme {
+                Some(Scheme::Https) => "https",
+                Some(Scheme::Http) => "http",
+                None if record.is_web && self.generation.tls_listener().is_some() => "https",
+                None => "",
+            },
+            host: head.host(),
+            port: head.port(),
+            version: match head.version() {
+                Version::Http10 => "HTTP/1.0",
+                Version::Http11 => "HTTP/1.1",
+                Version::Http2 => "HTTP/2.0",
+            },
+            request_fields: Some(head.fields()),
+            status: record.answered,
+            bytes_sent: record.sent + record.answer_len,
+            bytes_received: record.received,
+            content_type: &record.content_type,
+            upstream_address: record.upstream_ends.as_ref().map(|ends| ends.0),
+            has_upstream: record.has_upstream,
+            timeline: record.timeline.view(),
+            answered_by: match &record.answered_by {
+                AnsweredBy::Nobody => "",
+                AnsweredBy::Upstream => "upstream",
+                AnsweredBy::Plugin(_) => "plugin",
+                AnsweredBy::Proxy(_) => "proxy",
+            },
+            verdict: match (&record.answered_by, &record.ended_by) {
+                (_, Some((plugin, verdict))) => Some((&**plugin, *verdict)),
+                (AnsweredBy::Plugin(plugin), None) => Some((&**plugin, "answered")),
+                _ => None,
+            },
+            intercepted: self.interception_outcome(),
+            error: record.error,
+            tls: tls.map(|tls| AccessTls {
+                version: tls.version,
+                cipher: tls.cipher,
+                protocol: &tls.protocol,
+                server_name: &tls.server_name,
+            }),
+        }
+    }
+
+    /// Whether the exchange was intercepted, or why not; empty if it has nothing to do with a tunnel.
+    fn interception_outcome(&self) -> &str {
+        let is_tunnel = self.request.head.is_method("CONNECT") && self.record.answered == 200;
+        match &self.record.note {
+            _ if self.client.origin.is_some() => "yes",
+            _ if !is_tunnel => "",
+            Some(note) if !note.starts_with("cut off") => note,
+            _ => "no",
+        }
     }
 }

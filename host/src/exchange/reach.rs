@@ -78,7 +78,8 @@ impl Exchange {
         let timings = upstream.timings.as_deref();
         let timeline = &self.record.timeline;
         timeline.note_connection(timings, upstream.is_reused);
-        if self.client.end.is_some() {
+        let is_logged = self.generation.worker.access_needs().upstream_address;
+        if self.client.end.is_some() || is_logged {
             self.record.upstream_ends = upstream.stream.addresses().map(Box::new);
         }
         let Some(plugins) = &self.plugins else {

@@ -22,6 +22,12 @@ pub(super) struct Record {
     /// The upstream's final response; `None` when the answer was ours.
     pub(super) status: Option<u16>,
     pub(super) reason: Vec<u8>,
+    /// The media type of the upstream's response, if the access log shows it.
+    pub(super) content_type: Vec<u8>,
+    /// Why it failed: an error type of RFC 9209, or why it was cut off. Empty if it did not.
+    pub(super) error: &'static str,
+    /// The plugin that has ended it without an answer, and how.
+    pub(super) ended_by: Option<(Box<str>, &'static str)>,
     /// The status that the client was given; 0 if it was given none.
     pub(super) answered: u16,
     pub(super) answered_by: AnsweredBy,
@@ -53,6 +59,9 @@ impl Record {
             has_upstream: false,
             status: None,
             reason: Vec::new(),
+            content_type: Vec::new(),
+            error: "",
+            ended_by: None,
             answered: 0,
             answered_by: AnsweredBy::Nobody,
             upstream_ends: None,
@@ -69,11 +78,12 @@ impl Record {
 
     /// Records that the exchange was dropped before its end.
     pub(super) fn cut_off(&mut self, worker: &WorkerContext) {
-        let cut_off = match worker.abort_reason() {
-            Some(AbortReason::Shutdown) => "cut off by shutdown",
-            Some(AbortReason::Panic) => "cut off by a panic of the worker",
-            None => "cut off",
+        let (cut_off, error) = match worker.abort_reason() {
+            Some(AbortReason::Shutdown) => ("cut off by shutdown", "shutdown"),
+            Some(AbortReason::Panic) => ("cut off by a panic of the worker", "worker_panic"),
+            None => ("cut off", "cut_off"),
         };
+        self.error = error;
         self.note = Some(match self.note.take() {
             Some(note) => format!("{note}, {cut_off}"),
             None => cut_off.to_owned(),

@@ -5,7 +5,7 @@
 
 use std::time::Instant;
 
-use super::answer::{GONE, send_reply, why_answered};
+use super::answer::{GONE, error_word, send_reply, why_answered};
 use super::connection::Connection;
 use super::next::Next;
 use super::persistence::{CloseReason, Persistence};
@@ -14,8 +14,8 @@ use crate::generation::WorkerGeneration;
 use crate::http1::{Foreign, Glimpse};
 use crate::reply::{Reply, ReplyForm};
 use crate::stream::MessageStream;
-use crate::telemetry::AccessRecord;
-use crate::worker_context::WorkerContext;
+use crate::telemetry::{AccessDetails, AccessRecord};
+use crate::worker_context::{self, WorkerContext};
 
 /// Why there is no request, and what there is in its place.
 pub(super) struct Unread {
@@ -75,7 +75,13 @@ pub(super) async fn refuse(
             Some(foreign) => format!("{answered} - {}", advice(foreign, connection)),
             None => answered,
         };
-        log_refused(connection, worker, &glimpse, began_at, &note);
+        let details = AccessDetails {
+            status: if is_gone { 0 } else { reply.status },
+            answered_by: if is_gone { "" } else { "proxy" },
+            error: error_word(&error),
+            ..AccessDetails::default()
+        };
+        log_refused(connection, worker, &glimpse, began_at, &note, details);
     }
     Next::Answered(Persistence::Close(match is_gone {
         true => CloseReason::Gone,
@@ -90,10 +96,19 @@ pub(super) fn log_refused(
     glimpse: &Glimpse,
     began_at: Instant,
     note: &str,
+    details: AccessDetails<'_>,
 ) {
     if !worker.logs_access() {
         return;
     }
+    let details = AccessDetails {
+        exchange_id: match worker.access_needs().ids {
+            true => worker_context::next_exchange_id(),
+            false => 0,
+        },
+        connection_id: connection.id,
+        ..details
+    };
     let asked = glimpse.authority.as_ref();
     worker.log_access(&AccessRecord {
         client: connection.client,
@@ -118,6 +133,7 @@ pub(super) fn log_refused(
             .as_ref()
             .map_or("", |origin| origin.user()),
         fields: &[],
+        details: Some(&details),
     });
 }
 

@@ -409,6 +409,7 @@ impl Download<'_, '_, '_> {
             }
             Verdict::Close(plugin) => {
                 self.exchange.record.note = Some(format!("closed by {plugin}"));
+                self.exchange.record.ended_by = Some((plugin.into(), "closed"));
                 let persistence = Persistence::Close(CloseReason::Plugin);
                 Ok(Some(Delivered::without_upstream(persistence)))
             }

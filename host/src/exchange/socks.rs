@@ -25,6 +25,7 @@ use crate::socks5::server::{
     encode_login_answer, encode_method,
 };
 use crate::stream::{MessageStream, Reader};
+use crate::telemetry::AccessDetails;
 
 /// Why there is no request.
 #[derive(Debug)]
@@ -181,7 +182,23 @@ async fn refuse(
     let stall = generation.config.timeouts.stall;
     let is_gone = matches!(unserved, Unserved::Gone)
         || client.writer().write_all(&answer, stall).await.is_err();
-    log_refused(connection, &generation.worker, &glimpse, began_at, &note);
+    let details = AccessDetails {
+        answered_by: if is_gone { "" } else { "proxy" },
+        error: if is_gone {
+            "client_disconnected"
+        } else {
+            "http_request_error"
+        },
+        ..AccessDetails::default()
+    };
+    log_refused(
+        connection,
+        &generation.worker,
+        &glimpse,
+        began_at,
+        &note,
+        details,
+    );
     Next::Answered(Persistence::Close(match is_gone {
         true => CloseReason::Gone,
         false => CloseReason::Malformed,

@@ -69,7 +69,9 @@ impl Exchange {
             .is_some_and(ExchangePlugins::has_listeners_at_end);
         let timeline = Timeline::new(
             began_at,
-            has_observers || generation.events.has_subscribers(),
+            has_observers
+                || generation.events.has_subscribers()
+                || generation.worker.access_needs().timeline,
         );
         timeline.note(Moment::HeadRead);
         generation.worker.in_flight.begin();

@@ -5,6 +5,7 @@
 
 use std::rc::Rc;
 
+use super::answer::error_word;
 use super::conclusion::UpstreamTls;
 use super::origin::Origin;
 use super::state::{Exchange, unless_gone};
@@ -289,14 +290,16 @@ impl TunnelExchange {
     }
 
     /// Ends a tunnel that was to be relayed, as there is no connection to its upstream.
-    pub(crate) fn fail(self, error: &ExchangeError) {
+    pub(crate) fn fail(mut self, error: &ExchangeError) {
         self.exchange.report(error);
+        self.exchange.record.error = error_word(error);
         self.finish("closed, no connection to the upstream");
     }
 
     /// The same for intercepted TLS that does not carry HTTP.
-    pub(crate) fn fail_unnamed(self, error: &ExchangeError) {
+    pub(crate) fn fail_unnamed(mut self, error: &ExchangeError) {
         self.exchange.report(error);
+        self.exchange.record.error = error_word(error);
         self.finish("closed, not HTTP, and TLS with the upstream failed");
     }
 }

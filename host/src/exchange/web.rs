@@ -106,8 +106,10 @@ impl WebService<'_> {
     pub(super) async fn serve_redirected(mut self) -> Result<Tunnel, Conclusion> {
         let served = self.serve().await;
         let exchange = &mut *self.exchange;
-        let has_failed = matches!(served, Err(Conclusion::Failed(_)));
-        if !has_failed && exchange.record.is_web && exchange.generation.worker.logs_access() {
+        // Other formats have one line for it, that of the answer.
+        let is_default = !exchange.generation.worker.access_needs().details;
+        let is_line_due = is_default && !matches!(served, Err(Conclusion::Failed(_)));
+        if is_line_due && exchange.record.is_web && exchange.generation.worker.logs_access() {
             let redirected = exchange.redirected();
             let upstream = match &redirected {
                 Some((host, port)) => (host.as_str(), *port),
@@ -127,6 +129,7 @@ impl WebService<'_> {
                 asked: None,
                 user: "",
                 fields: &[],
+                details: None,
             });
         }
         served

@@ -8,6 +8,9 @@ mod layout;
 mod line;
 mod output;
 mod record;
+mod selection;
+mod template;
+mod value;
 
 use std::cell::{Cell, RefCell};
 use std::mem;
@@ -19,7 +22,8 @@ use super::clock::Clock;
 use super::writer::LineQueue;
 
 pub(crate) use output::AccessOutput;
-pub use record::AccessRecord;
+pub use record::{AccessDetails, AccessNeeds, AccessRecord, AccessTls};
+use selection::Random;
 
 /// The access log of a worker. Dropping it sends the rest of the batch to the sink.
 #[derive(Debug)]
@@ -28,6 +32,8 @@ pub struct AccessLog {
     /// What is in force; `None` before the first generation.
     output: RefCell<Option<Arc<AccessOutput>>>,
     is_enabled: Cell<bool>,
+    needs: Cell<AccessNeeds>,
+    random: Random,
     /// Lines for the log.
     batch: Rc<RefCell<Vec<u8>>>,
     /// Lines for a file of their own, and its queue.
@@ -68,6 +74,8 @@ impl AccessLog {
             sink,
             output: RefCell::default(),
             is_enabled: Cell::new(false),
+            needs: Cell::default(),
+            random: Random::new(),
             batch,
             own_batch: RefCell::default(),
             own_queue: RefCell::default(),
@@ -83,6 +91,7 @@ impl AccessLog {
         let is_connected = own_queue.is_some() || self.sink.is_connected();
         self.is_enabled.set(output.is_on && is_connected);
         self.own_queue.replace(own_queue);
+        self.needs.set(output.needs());
         self.output.replace(Some(Arc::clone(output)));
     }
 
@@ -91,12 +100,21 @@ impl AccessLog {
         self.is_enabled.get()
     }
 
-    /// Adds the line of an exchange to the batch.
+    /// What has to be known at the end of an exchange.
+    pub(crate) fn needs(&self) -> AccessNeeds {
+        self.needs.get()
+    }
+
+    /// Adds the line of an exchange to the batch, if it has one.
     pub fn record(&self, record: &AccessRecord<'_>) {
         let output = self.output.borrow();
         let Some(output) = output.as_ref().filter(|output| output.is_on) else {
             return;
         };
+        let selection = &output.selection;
+        if !selection.is_everything() && !selection.has_line(record, &self.random) {
+            return;
+        }
         let mut batch = match self.own_queue.borrow().is_some() {
             true => self.own_batch.borrow_mut(),
             false => self.batch.borrow_mut(),

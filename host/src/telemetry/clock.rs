@@ -8,6 +8,7 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use jiff::Timestamp;
+use jiff::civil::DateTime;
 use jiff::tz::{Offset, TimeZone};
 
 use super::direct::OFFSET;
@@ -21,11 +22,16 @@ pub(super) struct Clock {
     /// Since 1970.
     now: Duration,
     offset: Offset,
+    local: DateTime,
     text: String,
 }
 
 /// Length of `2019-09-27 12:44:02,`.
 const UP_TO_SECOND: usize = 20;
+
+const MONTHS: [&str; 12] = [
+    "Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec",
+];
 
 impl Clock {
     pub(super) fn local() -> Self {
@@ -38,6 +44,7 @@ impl Clock {
             second: i64::MIN,
             now: Duration::ZERO,
             offset: Offset::UTC,
+            local: DateTime::default(),
             text: String::with_capacity(24),
         }
     }
@@ -61,7 +68,7 @@ impl Clock {
         let offset = self.zone.to_offset(utc);
         OFFSET.store(offset.seconds(), Ordering::Relaxed);
         let local = offset.to_datetime(utc);
-        (self.second, self.offset) = (second, offset);
+        (self.second, self.offset, self.local) = (second, offset, local);
         self.text.clear();
         // Writing to a String cannot fail.
         let _ = write!(
@@ -93,15 +100,36 @@ impl Clock {
         out.push(b'T');
         let time = time.bytes().skip(1);
         out.extend(time.map(|byte| if byte == b',' { b'.' } else { byte }));
-        self.push_offset(out);
+        self.push_offset(":", out);
     }
 
-    fn push_offset(&self, out: &mut Vec<u8>) {
+    /// Appends the time as `27/Sep/2019:12:44:02 +0200`, as web servers do.
+    pub(super) fn push_common(&self, out: &mut Vec<u8>) {
+        let local = self.local;
+        let month = usize::from(local.month().unsigned_abs()).wrapping_sub(1);
+        let month = MONTHS.get(month).unwrap_or(&"?");
+        let time = self.text.get(11..19).unwrap_or_default();
+        // Writing to a Vec cannot fail.
+        let _ = write!(
+            Bytes(out),
+            "{:02}/{month}/{:04}:{time} ",
+            local.day(),
+            local.year()
+        );
+        self.push_offset("", out);
+    }
+
+    fn push_offset(&self, between: &str, out: &mut Vec<u8>) {
         let seconds = self.offset.seconds();
         let sign = if seconds < 0 { '-' } else { '+' };
         let minutes = seconds.unsigned_abs() / 60;
         // Writing to a Vec cannot fail.
-        let _ = write!(Bytes(out), "{sign}{:02}:{:02}", minutes / 60, minutes % 60);
+        let _ = write!(
+            Bytes(out),
+            "{sign}{:02}{between}{:02}",
+            minutes / 60,
+            minutes % 60
+        );
     }
 }
 
@@ -143,15 +171,28 @@ mod tests {
     #[test]
     fn shows_the_zone_where_the_form_has_one() {
         let half_an_hour = Offset::from_seconds(-(3 * 3600 + 1800)).unwrap();
-        for (zone, rfc3339) in [
-            (offset(2), "2019-09-27T12:44:02.212+02:00"),
-            (half_an_hour, "2019-09-27T07:14:02.212-03:30"),
+        for (zone, rfc3339, common) in [
+            (
+                offset(2),
+                "2019-09-27T12:44:02.212+02:00",
+                "27/Sep/2019:12:44:02 +0200",
+            ),
+            (
+                half_an_hour,
+                "2019-09-27T07:14:02.212-03:30",
+                "27/Sep/2019:07:14:02 -0330",
+            ),
         ] {
             let mut clock = Clock::in_zone(TimeZone::fixed(zone));
             clock.set(UNIX_EPOCH + Duration::from_millis(1_569_581_042_212));
             let mut out = Vec::new();
             clock.push_rfc3339(&mut out);
-            assert_eq!(String::from_utf8(out).unwrap(), rfc3339);
+            out.push(b'|');
+            clock.push_common(&mut out);
+            assert_eq!(
+                String::from_utf8(out).unwrap(),
+                format!("{rfc3339}|{common}")
+            );
         }
     }
 }

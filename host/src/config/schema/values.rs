@@ -11,7 +11,9 @@ use super::super::value::{
     Bounded, Bytes, FieldText, FileMode, FileName, ForeignProtocol, HeaderName, Hostname, LogLevel,
     MAX_SECONDS, NameServer, Pseudonym, Seconds, SecondsOrZero, TrustedNetwork, UrlPath,
 };
-use super::super::{AccessLogFile, BasicAuth, DirectRule, HostPattern, LogFormat};
+use super::super::{
+    AccessFormat, AccessLogFile, BasicAuth, DirectRule, HostPattern, LogFormat, Share,
+};
 
 /// One or more pairs of a number and a unit, or a bare number of seconds.
 const DURATION: &str = concat!(
@@ -41,6 +43,7 @@ macro_rules! string_schemas {
 }
 
 string_schemas! {
+    AccessFormat: r"^(default|combined|squid|json)$|\{",
     AccessLogFile: "",
     DirectRule: format!(r"{HOST_PATTERN}|^[0-9.]+/[0-9]{{1,2}}$|^<[Ll][Oo][Cc][Aa][Ll]>$"),
     FieldText: "^[ -~]*$",
@@ -79,6 +82,16 @@ impl<const MIN: usize, const MAX: usize> JsonSchema for Bytes<MIN, MAX> {
             "maximum": MAX,
             "pattern": SIZE,
         })
+    }
+}
+
+impl JsonSchema for Share {
+    fn schema_name() -> Cow<'static, str> {
+        "Share".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({"type": ["number", "string"], "exclusiveMinimum": 0, "maximum": 1})
     }
 }
 

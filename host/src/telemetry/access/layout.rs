@@ -3,15 +3,18 @@
 use std::time::SystemTime;
 
 use super::line::write_record;
-use super::record::AccessRecord;
-use crate::config::{FieldWidth, LogField, LogFormat, LogPart};
+use super::record::{AccessNeeds, AccessRecord};
+use super::template::{write_json, write_squid, write_template};
+use crate::config::{
+    AccessField, AccessFormat, AccessPart, FieldWidth, LogField, LogFormat, LogPart,
+};
 use crate::telemetry::clock::Clock;
 use crate::telemetry::json;
 use crate::telemetry::line::{Entry, Layout, LineLevel};
 
 /// A part of a line.
 #[derive(Debug)]
-enum LinePart {
+pub(super) enum LinePart {
     /// The same in every line.
     Text(Vec<u8>),
     /// The time, as the log has it.
@@ -28,8 +31,12 @@ enum LinePart {
 
 /// How access log lines are laid out.
 #[derive(Debug)]
-pub(super) struct AccessLayout {
-    parts: Vec<LinePart>,
+pub(super) enum AccessLayout {
+    /// As those of the log, with the exchange as their message.
+    Log(Vec<LinePart>),
+    Template(Vec<AccessPart>),
+    Json,
+    Squid,
 }
 
 /// What stands in the log for the access log.
@@ -43,13 +50,46 @@ const ENTRY: Entry<'_> = Entry {
 };
 
 impl AccessLayout {
-    /// Lines as those of the log, with the exchange as their message.
-    pub(super) fn of_log(layout: &Layout) -> Self {
-        let parts = match &layout.format {
-            LogFormat::Text(parts) => parts.iter().map(|part| text_part(part, layout)).collect(),
-            LogFormat::Json => json_parts(),
-        };
-        Self { parts: join(parts) }
+    /// The layout of a format; `log` is that of the log.
+    pub(super) fn new(format: &AccessFormat, log: &Layout) -> Self {
+        match format {
+            AccessFormat::Default => Self::Log(join(match &log.format {
+                LogFormat::Text(parts) => parts.iter().map(|part| text_part(part, log)).collect(),
+                LogFormat::Json => json_parts(),
+            })),
+            AccessFormat::Template(parts) => Self::Template(parts.clone()),
+            AccessFormat::Json => Self::Json,
+            AccessFormat::Squid => Self::Squid,
+        }
+    }
+
+    /// What the lines show that has to be known at the end of an exchange.
+    pub(super) fn needs(&self) -> AccessNeeds {
+        match self {
+            Self::Log(_) => AccessNeeds::default(),
+            Self::Template(parts) => {
+                parts
+                    .iter()
+                    .fold(AccessNeeds::default(), |needs, part| match part {
+                        AccessPart::Literal(_) => needs,
+                        AccessPart::Field(field, _) => needs.and(needs_of(field)),
+                    })
+            }
+            Self::Json => AccessNeeds {
+                details: true,
+                ids: true,
+                timeline: true,
+                tls: true,
+                upstream_address: true,
+                content_type: true,
+            },
+            Self::Squid => AccessNeeds {
+                details: true,
+                upstream_address: true,
+                content_type: true,
+                ..AccessNeeds::default()
+            },
+        }
     }
 
     /// Appends a line with its end. `scratch` is a buffer.
@@ -61,22 +101,64 @@ impl AccessLayout {
         scratch: &mut Vec<u8>,
     ) {
         clock.set(SystemTime::now());
-        for part in &self.parts {
-            match part {
-                LinePart::Text(text) => line.extend_from_slice(text),
-                LinePart::Time => line.extend_from_slice(clock.text().as_bytes()),
-                LinePart::Message => write_record(record, line),
-                LinePart::JsonMessage => {
-                    scratch.clear();
-                    write_record(record, scratch);
-                    json::push_bytes(scratch, line);
-                }
-                LinePart::Rfc3339 => clock.push_rfc3339(line),
-                LinePart::Field(field, width) => push_field(record, *field, *width, clock, line),
-            }
+        match self {
+            Self::Log(parts) => write_log_line(parts, record, clock, line, scratch),
+            Self::Template(parts) => write_template(parts, record, clock, line, scratch),
+            Self::Json => write_json(record, clock, line, scratch),
+            Self::Squid => write_squid(record, clock, line, scratch),
         }
         line.push(b'\n');
     }
+}
+
+fn write_log_line(
+    parts: &[LinePart],
+    record: &AccessRecord<'_>,
+    clock: &mut Clock,
+    line: &mut Vec<u8>,
+    scratch: &mut Vec<u8>,
+) {
+    for part in parts {
+        match part {
+            LinePart::Text(text) => line.extend_from_slice(text),
+            LinePart::Time => line.extend_from_slice(clock.text().as_bytes()),
+            LinePart::Message => write_record(record, line),
+            LinePart::JsonMessage => {
+                scratch.clear();
+                write_record(record, scratch);
+                json::push_bytes(scratch, line);
+            }
+            LinePart::Rfc3339 => clock.push_rfc3339(line),
+            LinePart::Field(field, width) => push_field(record, *field, *width, clock, line),
+        }
+    }
+}
+
+/// What a field shows that has to be known at the end of an exchange.
+fn needs_of(field: &AccessField) -> AccessNeeds {
+    let mut needs = AccessNeeds {
+        details: true,
+        ..AccessNeeds::default()
+    };
+    match field {
+        AccessField::RequestId => needs.ids = true,
+        AccessField::TlsVersion
+        | AccessField::TlsCipher
+        | AccessField::TlsProtocol
+        | AccessField::TlsServerName => needs.tls = true,
+        AccessField::UpstreamAddress => needs.upstream_address = true,
+        AccessField::ContentType => needs.content_type = true,
+        AccessField::UpstreamReused
+        | AccessField::HeadMs
+        | AccessField::PluginsMs
+        | AccessField::ResolveMs
+        | AccessField::ConnectMs
+        | AccessField::TlsMs
+        | AccessField::WaitMs
+        | AccessField::FirstByteMs => needs.timeline = true,
+        _ => {}
+    }
+    needs
 }
 
 fn text_part(part: &LogPart, layout: &Layout) -> LinePart {
@@ -172,6 +254,7 @@ mod tests {
             asked: None,
             user: "",
             fields: &[],
+            details: None,
         }
     }
 
@@ -181,7 +264,7 @@ mod tests {
             is_coloured: false,
         };
         let mut line = Vec::new();
-        let layout = AccessLayout::of_log(&layout);
+        let layout = AccessLayout::new(&AccessFormat::Default, &layout);
         layout.write(&record(), &mut Clock::local(), &mut line, &mut Vec::new());
         String::from_utf8(line).unwrap()
     }
@@ -218,7 +301,10 @@ mod tests {
 
     #[test]
     fn what_is_the_same_in_all_lines_is_one_text() {
-        let parts = AccessLayout::of_log(&Layout::default()).parts;
+        let layout = AccessLayout::new(&AccessFormat::Default, &Layout::default());
+        let AccessLayout::Log(parts) = layout else {
+            panic!("{layout:?}")
+        };
         assert!(
             matches!(
                 parts[..],

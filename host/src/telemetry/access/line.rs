@@ -160,6 +160,7 @@ mod tests {
             asked: None,
             user: "",
             fields: &[],
+            details: None,
         }
     }
 

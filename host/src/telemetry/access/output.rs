@@ -7,6 +7,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::layout::AccessLayout;
+use super::record::AccessNeeds;
+use super::selection::Selection;
 use crate::config::{AccessLogConfig, AccessLogFile, LogConfig, LogLevel};
 use crate::telemetry::output::Output;
 use crate::telemetry::writer::{LineQueue, LogWriter, Written};
@@ -17,6 +19,7 @@ use crate::telemetry::{self, TelemetryError};
 pub(crate) struct AccessOutput {
     pub(super) is_on: bool,
     pub(super) layout: AccessLayout,
+    pub(super) selection: Selection,
     /// `None` if lines go to the log.
     own: Option<Arc<OwnLog>>,
 }
@@ -62,9 +65,22 @@ impl AccessOutput {
                 AccessLogFile::Off => false,
                 AccessLogFile::StandardOutput | AccessLogFile::File(_) => true,
             },
-            layout: AccessLayout::of_log(&layout),
+            layout: AccessLayout::new(&config.format, &layout),
+            selection: Selection::new(config),
             own,
         })
+    }
+
+    /// What has to be known at the end of an exchange.
+    pub(crate) fn needs(&self) -> AccessNeeds {
+        if !self.is_on {
+            return AccessNeeds::default();
+        }
+        let needs = self.layout.needs();
+        AccessNeeds {
+            details: needs.details || !self.selection.is_everything(),
+            ..needs
+        }
     }
 
     /// The queue of the lines; `None` if they go to the log.

@@ -3,6 +3,10 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use plugin_api::abi::TimelineView;
+
+use crate::http1::Fields;
+
 /// The values of an access log line.
 #[derive(Clone, Debug)]
 pub struct AccessRecord<'a> {
@@ -32,4 +36,119 @@ pub struct AccessRecord<'a> {
     pub user: &'a str,
     /// Fields from plugins.
     pub fields: &'a [(String, String)],
+    /// What the default format does not show; `None` if nothing needs it.
+    pub details: Option<&'a AccessDetails<'a>>,
+}
+
+/// What the default format does not show of an exchange. Only what [`AccessNeeds`] asks for is known.
+#[derive(Clone, Debug)]
+pub struct AccessDetails<'a> {
+    /// The number of the exchange in the process; 0 if it has none.
+    pub exchange_id: u64,
+    /// The number of the client connection in the process; 0 if it has none.
+    pub connection_id: u64,
+    /// `http` or `https`; empty if unknown.
+    pub scheme: &'static str,
+    /// The requested host; empty if unknown.
+    pub host: &'a str,
+    /// The requested port.
+    pub port: u16,
+    /// The version of the request, such as `HTTP/1.1`; empty if unknown.
+    pub version: &'static str,
+    /// The fields of the request.
+    pub request_fields: Option<Fields<'a>>,
+    /// The status that the client got; 0 if it got none.
+    pub status: u16,
+    /// Bytes sent to the client, also those of an answer of the proxy itself.
+    pub bytes_sent: u64,
+    /// Bytes received from the client.
+    pub bytes_received: u64,
+    /// The media type of the upstream's response; empty if there is none.
+    pub content_type: &'a [u8],
+    /// The other end of the upstream connection.
+    pub upstream_address: Option<SocketAddr>,
+    /// A connection to the upstream was made.
+    pub has_upstream: bool,
+    /// The moments of the exchange.
+    pub timeline: TimelineView,
+    /// `upstream`, `proxy` or `plugin`; empty if nobody answered.
+    pub answered_by: &'static str,
+    /// The plugin that decided, and what: `answered`, `closed` or `failed`.
+    pub verdict: Option<(&'a str, &'static str)>,
+    /// Whether it was intercepted, or why not; empty if it has nothing to do with a tunnel.
+    pub intercepted: &'a str,
+    /// Why it failed; empty if it did not.
+    pub error: &'static str,
+    /// TLS with the client.
+    pub tls: Option<AccessTls<'a>>,
+}
+
+/// What a client and the proxy have agreed on by TLS.
+#[derive(Clone, Copy, Debug)]
+pub struct AccessTls<'a> {
+    /// Such as `TLSv1.3`.
+    pub version: &'static str,
+    /// The name of the cipher suite.
+    pub cipher: &'static str,
+    /// By ALPN; empty if there was none.
+    pub protocol: &'a str,
+    /// Empty if the client sent none.
+    pub server_name: &'a str,
+}
+
+impl Default for AccessDetails<'_> {
+    fn default() -> Self {
+        Self {
+            exchange_id: 0,
+            connection_id: 0,
+            scheme: "",
+            host: "",
+            port: 0,
+            version: "",
+            request_fields: None,
+            status: 0,
+            bytes_sent: 0,
+            bytes_received: 0,
+            content_type: b"",
+            upstream_address: None,
+            has_upstream: false,
+            timeline: TimelineView::EMPTY,
+            answered_by: "",
+            verdict: None,
+            intercepted: "",
+            error: "",
+            tls: None,
+        }
+    }
+}
+
+/// What has to be known at the end of an exchange. Nothing is recorded that no line shows.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct AccessNeeds {
+    /// [`AccessRecord::details`].
+    pub details: bool,
+    /// Numbers of exchanges.
+    pub ids: bool,
+    /// Moments.
+    pub timeline: bool,
+    /// TLS with the client.
+    pub tls: bool,
+    /// The address of the upstream.
+    pub upstream_address: bool,
+    /// The media type of the response.
+    pub content_type: bool,
+}
+
+impl AccessNeeds {
+    /// What either of them needs.
+    pub(super) fn and(self, other: Self) -> Self {
+        Self {
+            details: self.details || other.details,
+            ids: self.ids || other.ids,
+            timeline: self.timeline || other.timeline,
+            tls: self.tls || other.tls,
+            upstream_address: self.upstream_address || other.upstream_address,
+            content_type: self.content_type || other.content_type,
+        }
+    }
 }
