@@ -3,13 +3,14 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use rustix::process::Signal;
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
-use crate::support::{HANG, OK, Origin, Proxy, Scratch, get, request};
+use crate::support::{HANG, Log, OK, Origin, Proxy, Scratch, get, proxy_binary, request};
 
 /// Waits until the file contains `text`; returns its content.
 fn wait_for_text(file: &Path, text: &str) -> String {
@@ -482,6 +483,113 @@ fn rotation_under_load_loses_no_line() {
             .filter(|file| !paths_in(&[(*file).clone()]).is_empty());
         assert!(access.count() > 1, "nothing was rotated");
     }
+}
+
+// ---- terminals ---------------------------------------------------------------------------------------------------
+
+/// A proxy on a terminal, which `script` provides.
+struct OnTerminal {
+    script: Child,
+    lines: Log,
+}
+
+impl OnTerminal {
+    /// `None` on machines without `script`.
+    fn start(environment: &[(&str, &str)], args: &str) -> Option<Self> {
+        let command = format!("{} {args}", proxy_binary().display());
+        let script = Command::new("script")
+            .args(["-qec", &command, "/dev/null"])
+            .env_remove("NO_COLOR")
+            .env("TERM", "xterm")
+            .envs(environment.iter().copied())
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .spawn();
+        let mut script = script.ok()?;
+        let lines = Log::of(script.stdout.take().expect("it is piped"));
+        Some(Self { script, lines })
+    }
+
+    fn wait_for(&self, text: &str) -> String {
+        let line = self.lines.wait_for(|line| line.contains(text));
+        line.unwrap_or_else(|| panic!("no {text:?} in {:#?}", self.lines.lines()))
+    }
+
+    /// Ends the proxy; its output.
+    fn end(mut self) -> String {
+        let line = self.wait_for("pid:");
+        let (_, rest) = line.split_once("pid:").expect("just found");
+        let digits: String = rest.chars().take_while(char::is_ascii_digit).collect();
+        let pid = digits.parse().ok().and_then(Pid::from_raw);
+        kill_process(pid.expect("a process id"), Signal::TERM).expect("it is ours");
+        self.script.wait().expect("it ends");
+        self.lines.wait_for_end()
+    }
+}
+
+#[test]
+fn a_terminal_shows_how_to_use_the_proxy_in_colour() {
+    let args = "--hostname 0.0.0.0 --port 0 --num-workers 1 --enable-web-server";
+    let Some(proxy) = OnTerminal::start(&[], args) else {
+        return;
+    };
+    let line = proxy.wait_for("curl -x http://127.0.0.1:");
+    assert!(line.contains(" http://example.com/"), "{line}");
+    proxy.wait_for(
+        "warning\x1b[0m: open to the network without authentication: whoever reaches 0.0.0.0:",
+    );
+    let shown = proxy.end();
+    assert!(shown.contains(" - \x1b[32mINFO\x1b[0m - "), "{shown}");
+    assert!(shown.contains("web server    http://127.0.0.1:"), "{shown}");
+    assert!(
+        shown.contains("export http_proxy=http://127.0.0.1:"),
+        "{shown}"
+    );
+    assert!(
+        !shown.contains("WARNING"),
+        "the warning is there twice: {shown}"
+    );
+}
+
+#[test]
+fn a_terminal_without_colours_has_none() {
+    let args = "--hostname 127.0.0.1 --port 0 --num-workers 1";
+    let Some(proxy) = OnTerminal::start(&[("NO_COLOR", "1")], args) else {
+        return;
+    };
+    proxy.wait_for("curl -x http://127.0.0.1:");
+    let shown = proxy.end();
+    assert!(
+        !shown.contains('\x1b') && !shown.contains("open to the network"),
+        "{shown}"
+    );
+}
+
+#[test]
+fn elsewhere_the_log_has_the_warning_and_there_is_no_banner() {
+    let proxy = Proxy::bare()
+        .args(["--hostname", "0.0.0.0", "--port", "0", "--num-workers", "1"])
+        .start();
+    let line = proxy.wait_for_line("open to the network without authentication");
+    assert!(line.contains(" - WARNING - "), "{line}");
+    let lines = proxy.lines();
+    assert!(
+        !lines.iter().any(|line| line.contains("curl")),
+        "{lines:#?}"
+    );
+    let guarded = Proxy::bare()
+        .args(["--hostname", "0.0.0.0", "--port", "0", "--num-workers", "1"])
+        .args(["--basic-auth", "marianne:geheim"])
+        .start();
+    guarded.signal(Signal::HUP);
+    guarded.wait_for_line("generation 2 is active");
+    let lines = guarded.lines();
+    assert!(
+        !lines
+            .iter()
+            .any(|line| line.contains("open to the network")),
+        "{lines:#?}"
+    );
 }
 
 // ---- full disks --------------------------------------------------------------------------------------------------

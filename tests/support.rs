@@ -27,6 +27,7 @@ use std::time::Duration;
 pub(crate) use binaries::{plugin_directory, plugin_library, proxy_binary};
 pub(crate) use client::{Client, End};
 pub(crate) use coding::{Coding, bomb};
+pub(crate) use log::Log;
 pub(crate) use name_server::{Manner, NameServer};
 pub(crate) use origin::{Origin, Peer, has_ipv6};
 pub(crate) use proxy::{Exit, Proxy, ProxyCommand};

@@ -8,6 +8,7 @@
 //! signals.
 
 mod adopt;
+mod banner;
 mod certificate_files;
 #[cfg(unix)]
 mod control;
@@ -240,6 +241,11 @@ pub fn run(
     for address in &addresses {
         tracing::info!("Started server on {address}");
     }
+    banner::show(
+        &server.generations.current(),
+        &server.generations.listeners.bound(),
+        &server.log,
+    );
     server.notify_ready();
     let outcome = runtime.block_on(server.serve(&mut requests));
     let outcome = outcome.map(|successor| {
@@ -413,6 +419,7 @@ impl Server {
                 reloaded = self.generations.reloaded() => {
                     if let Some(generation) = reloaded {
                         self.overview.set_listeners(&self.generations.listeners.shown());
+                        banner::log_warnings(&generation, &self.generations.listeners.bound());
                         self.observer.follow(&generation);
                         self.overview.set_log(&generation.config.log);
                         let files = generation::certificate_files(&generation.config);

@@ -130,7 +130,7 @@ fn layout(config: &LogConfig) -> Layout {
 }
 
 /// Whether standard output is a terminal that is to have colours. NO_COLOR, CLICOLOR and CLICOLOR_FORCE overrule it.
-fn is_colour_wanted() -> bool {
+pub(crate) fn is_colour_wanted() -> bool {
     anstream::AutoStream::choice(&io::stdout()) != anstream::ColorChoice::Never
 }
 

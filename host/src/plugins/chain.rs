@@ -56,6 +56,12 @@ impl Chain {
         }
     }
 
+    /// Whether a plugin decides which clients may use the proxy.
+    pub(crate) fn may_reject_clients(&self) -> bool {
+        let hooks = [Hook::Authenticate, Hook::OnClientConnection];
+        hooks.iter().any(|hook| !self.listeners(*hook).is_empty())
+    }
+
     pub(crate) fn has_connection_plugins(&self) -> bool {
         self.has_connection_plugins
     }
