@@ -228,6 +228,64 @@ fn names_that_lead_to_one_address_are_refused() {
     assert!(exit.stderr.contains(&reason), "{}", exit.stderr);
 }
 
+#[test]
+fn plugins_see_that_a_client_of_a_unix_socket_has_no_address() {
+    let scratch = Scratch::new();
+    let path = scratch.path("proxy.sock");
+    let proxy = Proxy::command()
+        .plugin("zoo", "Door")
+        .plugin_config("Door.does=close")
+        .config(&unix(&path, ""))
+        .start();
+    addresses(&proxy, 2);
+    Client::connect_unix(&path).read_to_end();
+    proxy.wait_for_line("door client=None local=None");
+    proxy.client().read_to_end();
+    proxy.wait_for_line("door client=Some(127.0.0.1:");
+}
+
+#[test]
+fn the_port_file_has_the_ports_in_their_order_and_is_removed_at_the_end() {
+    let changing = Changing::new();
+    let (path, socket) = (changing.0.path("ports"), changing.0.path("proxy.sock"));
+    let port = free_port();
+    changing.set(&[unix(&socket, ""), on_port(port), further("")]);
+    let proxy = changing
+        .command()
+        .args(["--port-file".as_ref(), path.as_os_str()])
+        .start();
+    let ports = |addresses: &[SocketAddr]| {
+        let lines = addresses
+            .iter()
+            .map(|address| format!("{}\n", address.port()));
+        lines.collect::<String>()
+    };
+    let all = addresses(&proxy, 4);
+    assert_eq!(all[1].port(), port);
+    assert_eq!(fs::read_to_string(&path).expect("it is there"), ports(&all));
+    changing.set(&[]);
+    proxy.signal(Signal::HUP);
+    proxy.wait_for_line("generation 2 is active");
+    assert_eq!(
+        fs::read_to_string(&path).expect("it is there"),
+        ports(&all[..1])
+    );
+    proxy.signal(Signal::TERM);
+    assert_eq!(proxy.wait().code, Some(0));
+    assert!(!path.exists());
+}
+
+#[test]
+fn a_port_file_that_cannot_be_written_prevents_the_start() {
+    let exit = Proxy::command()
+        .args(["--port-file", "/nonexistent/ports"])
+        .run();
+    assert_eq!(exit.code, Some(SYSTEM));
+    let reason = "proxy: port file /nonexistent/ports: No such file or directory (os error 2); specify another file with \
+                  --port-file";
+    assert_eq!(exit.stderr, reason);
+}
+
 /// A port that nobody uses at the moment.
 fn free_port() -> u16 {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");

@@ -74,6 +74,8 @@ mod pac;
 mod plugins;
 /// Connections to upstreams: which are pooled, shared and closed.
 mod pooling;
+/// `user` and `group`: a proxy of root serves as another user.
+mod privileges;
 /// Load balancers in front of the proxy that name their clients.
 mod proxy_protocol;
 /// Fixed bugs, each as the claim that failed.

@@ -259,8 +259,8 @@ fn a_drain_without_exchanges_says_so() {
 
 #[test]
 fn the_drain_has_its_limit() {
-    let origin = Origin::silent();
     for limit in ["0", "300ms"] {
+        let origin = Origin::silent();
         let proxy = Proxy::command().args(["--drain-timeout", limit]).start();
         let mut client = proxy.client();
         client.send(get(&origin, "/cut"));

@@ -115,6 +115,8 @@ pub struct Config {
     pub open_file_limit: Option<u64>,
     /// The file for the process id. Default: none.
     pub pid_file: Option<PathBuf>,
+    /// The file for the ports of the listeners, one per line. Default: none.
+    pub port_file: Option<PathBuf>,
     /// Where all this is written, for messages.
     pub origins: Arc<Origins>,
 }
@@ -155,6 +157,11 @@ pub struct ServerConfig {
     pub drain_timeout: Duration,
     /// The socket for commands such as `proxy reload`. Default: one in a directory of the user.
     pub control_socket: ControlSocketConfig,
+    /// The user that the process becomes once it has bound its listeners and read its files, by name or number. Only root
+    /// can become another one. Default: none.
+    pub user: Option<String>,
+    /// The group, if it is not that of the user. Default: none.
+    pub group: Option<String>,
 }
 
 /// Time limits; each is positive.

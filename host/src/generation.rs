@@ -32,6 +32,7 @@ use crate::interception::certificates::Certificates;
 use crate::listener::ListenerId;
 use crate::plugins::WorkerChain;
 use crate::plugins::load::Loaded;
+use crate::privileges::Identity;
 use crate::server_tls::ServerTls;
 use crate::telemetry::AccessOutput;
 use crate::tls_listener::TlsListener;
@@ -77,6 +78,8 @@ pub(crate) struct Generation {
     certificates: Option<ReusableCertificates>,
     /// `None` if tunnels are not intercepted.
     pub(crate) interception: Option<Arc<Interception>>,
+    /// The user that the process becomes; `None` if it stays what it is.
+    pub(crate) identity: Option<Identity>,
     /// The proxy's name in Via, with the pseudonym that identifies this process.
     pub(crate) marked_via: String,
 }

@@ -64,4 +64,5 @@ pub mod open_files;
 pub mod pem_text;
 pub mod pid_file;
 mod plain_file;
+pub mod privileges;
 pub mod telemetry;

@@ -18,7 +18,7 @@ use std::task::{Context, Poll};
 pub(crate) use sockets::Sockets;
 
 /// The address that stands for a client without an IP address, which is one on a Unix socket: such a client is on this
-/// machine. No TCP client has port 0.
+/// machine. No TCP client has port 0. The log shows it; plugins see that there is none.
 pub(crate) const LOCAL_CLIENT: SocketAddr =
     SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
 

@@ -20,6 +20,7 @@ mod notify;
 mod observe;
 mod overview;
 mod panics;
+mod port_file;
 mod reload;
 mod requester;
 mod requests;
@@ -50,6 +51,7 @@ use crate::pid_file::{PidFile, PidFileError};
 use crate::plugins::call::Visible;
 use crate::plugins::marks::{self, Role};
 use crate::plugins::statistics;
+use crate::privileges;
 use crate::telemetry::LogSink;
 use crate::worker::{self, DrainReport, ShutdownStage, Switched, WorkerStart};
 use crate::worker_context::Tally;
@@ -63,6 +65,7 @@ use listeners::Listeners;
 use notify::Notifier;
 use observe::Observer;
 use overview::{Overview, ReportTo};
+pub use port_file::PortFileError;
 use reload::Generations;
 use requests::{Offered, Request, Requests, Successor};
 pub use socket_file::SocketFileError;
@@ -105,6 +108,17 @@ pub enum StartError {
     /// A Unix socket cannot be bound.
     #[error(transparent)]
     SocketFile(#[from] SocketFileError),
+    /// The port file cannot be written.
+    #[error(transparent)]
+    PortFile(#[from] PortFileError),
+    /// The process cannot become the configured user.
+    #[error("server.user: cannot become `{user}`: {source}; start the proxy as that user instead")]
+    Identity {
+        /// As configured.
+        user: String,
+        /// The system's error.
+        source: io::Error,
+    },
     /// Two listeners have the same address.
     #[error(
         "{origin}: {address} is already an address of another listener ({other}); give one of them another port"
@@ -150,7 +164,8 @@ impl StartError {
             Self::Inherited(_) | Self::NoControlSocket => true,
             #[cfg(unix)]
             Self::ControlSocket(_) => false,
-            Self::Listen { .. } | Self::SocketFile(_) => false,
+            Self::Listen { .. } | Self::SocketFile(_) | Self::PortFile(_) => false,
+            Self::Identity { .. } => false,
             Self::Takeover(_) | Self::PidFile(_) | Self::Worker(_) => false,
         }
     }
@@ -216,6 +231,7 @@ pub fn run(
             }
         }
     };
+    drop_privileges(&generation, &listeners)?;
     let mut server = Server::start(generation, source, listeners, log, notifier)?;
     let (commands, received) = mpsc::unbounded_channel();
     // Before the start is reported: from then on, a signal drains.
@@ -264,6 +280,25 @@ pub fn run(
 /// Writes the pid file, if one is configured.
 fn pid_file(config: &Config) -> Result<Option<PidFile>, PidFileError> {
     config.pid_file.as_deref().map(PidFile::create).transpose()
+}
+
+/// Becomes the configured user, now that everything that may need root is bound and read.
+fn drop_privileges(generation: &Generation, listeners: &Listeners) -> Result<(), StartError> {
+    let Some(identity) = &generation.identity else {
+        if privileges::is_root() {
+            tracing::warn!(
+                "running as root; set user in [server] to serve as another user once the ports are bound"
+            );
+        }
+        return Ok(());
+    };
+    let assumed = listeners.give_to(identity).and_then(|()| identity.assume());
+    assumed.map_err(|source| StartError::Identity {
+        user: identity.shown().to_owned(),
+        source,
+    })?;
+    tracing::info!("running as user {}", identity.shown());
+    Ok(())
 }
 
 /// Logs warnings about a new generation, and its plugins.

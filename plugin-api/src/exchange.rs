@@ -49,7 +49,7 @@ impl<'a, F: Filter> Exchange<'a, F> {
         self.view().exchange_id
     }
 
-    /// The address of the client; none if the request did not come from an IP address.
+    /// The address of the client; none if it has no IP address, as on a Unix socket.
     pub fn client(&self) -> Option<SocketAddr> {
         socket_address(&self.view().client)
     }

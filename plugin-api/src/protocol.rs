@@ -115,7 +115,7 @@ impl ClientStream {
         self.view.connection_id
     }
 
-    /// The address of the client; none if it is not an IP address.
+    /// The address of the client; none if it has no IP address, as on a Unix socket.
     pub fn client(&self) -> Option<SocketAddr> {
         socket_address(&self.view.client)
     }

@@ -113,7 +113,7 @@ impl<'x> Event<'x> {
         Some(self.view.exchange_id).filter(|&id| id > 0)
     }
 
-    /// The address of the client; none if it is not an IP address.
+    /// The address of the client; none if it has no IP address, as on a Unix socket.
     pub fn client(&self) -> Option<SocketAddr> {
         socket_address(&self.view.client)
     }

@@ -239,6 +239,12 @@ pub struct Flags {
     #[arg(long, value_name = "FILE", help_heading = heading::PROCESS)]
     pub pid_file: Option<PathBuf>,
 
+    /// File to write the ports to, one per line. Default: none.
+    ///
+    /// For --port 0. Written once the ports are bound, that of the first listener first, and removed at exit.
+    #[arg(long, value_name = "FILE", help_heading = heading::PROCESS)]
+    pub port_file: Option<PathBuf>,
+
     /// Unix socket for commands such as `proxy status`. Default: on.
     ///
     /// Only this user and root may use it. An empty PATH turns it off. Default: PORT.sock in $XDG_RUNTIME_DIR/proxy, or
@@ -353,6 +359,7 @@ impl Flags {
             &self.open_file_limit,
         );
         given.path("pid_file", "--pid-file", &self.pid_file);
+        given.path("port_file", "--port-file", &self.port_file);
         given.path(
             "server.control_socket",
             "--control-socket",

@@ -280,6 +280,8 @@ fn config(
         server: ServerConfig {
             drain_timeout: settings.server.drain_timeout.0,
             control_socket: control_socket(settings.server.control_socket),
+            user: settings.server.user,
+            group: settings.server.group,
         },
         timeouts,
         host_timeouts: host_timeouts(timeouts, settings.timeouts.hosts),
@@ -306,6 +308,7 @@ fn config(
         },
         open_file_limit: settings.open_file_limit.map(|limit| limit.0 as u64),
         pid_file: settings.pid_file,
+        port_file: settings.port_file,
         origins,
     }
 }

@@ -44,6 +44,7 @@ pub(super) struct Settings {
     pub(super) access_log: AccessLogSettings,
     pub(super) open_file_limit: Option<OpenFileLimit>,
     pub(super) pid_file: Option<PathBuf>,
+    pub(super) port_file: Option<PathBuf>,
     pub(super) plugin_dirs: Vec<PathBuf>,
     pub(super) plugin_statistics: bool,
     pub(super) client_recvbuf_size: ByteLen,
@@ -80,6 +81,7 @@ impl Default for Settings {
             access_log: AccessLogSettings::default(),
             open_file_limit: None,
             pid_file: None,
+            port_file: None,
             plugin_dirs: Vec::new(),
             plugin_statistics: true,
             client_recvbuf_size: Bytes(1024 * 1024),
@@ -106,6 +108,8 @@ impl Default for Settings {
 pub(super) struct ServerSettings {
     pub(super) drain_timeout: SecondsOrZero,
     pub(super) control_socket: Option<PathBuf>,
+    pub(super) user: Option<String>,
+    pub(super) group: Option<String>,
 }
 
 impl Default for ServerSettings {
@@ -113,6 +117,8 @@ impl Default for ServerSettings {
         ServerSettings {
             drain_timeout: SecondsOrZero(Duration::from_secs(30)),
             control_socket: None,
+            user: None,
+            group: None,
         }
     }
 }

@@ -21,6 +21,7 @@ use crate::plugins::host_table::HOST_TABLE;
 use crate::plugins::instance::{Filter, Instance, Protocol};
 use crate::plugins::load::{LoadRequest, Loaded, load};
 use crate::plugins::spec::PluginSpec;
+use crate::privileges::Identity;
 use crate::server_tls::ServerTls;
 use crate::telemetry::AccessOutput;
 use crate::tls_listener::TlsListener;
@@ -47,6 +48,7 @@ pub(crate) fn build(config: Config, before: Option<&Generation>) -> Result<Gener
     let access_log_before = before.map(|before| &*before.access_log);
     let access_log = AccessOutput::open(&config.log, &config.access_log, access_log_before);
     let access_log = findings.note(access_log);
+    let identity = findings.note(Identity::configured(&config.server));
     // What is to be served is unknown without the plugins.
     let services = plugins.and_then(|plugins| findings.note(services(&config, plugins, before)));
     let (ids, next_listener_id) = listener_part::ids(&config, before);
@@ -74,6 +76,7 @@ pub(crate) fn build(config: Config, before: Option<&Generation>) -> Result<Gener
         Some(listeners),
         Some((interception, certificates)),
         Some(access_log),
+        Some(identity),
     ) = (
         services,
         tls_client,
@@ -81,6 +84,7 @@ pub(crate) fn build(config: Config, before: Option<&Generation>) -> Result<Gener
         listeners,
         interception,
         access_log,
+        identity,
     )
     else {
         return Err(Problems::new(findings.0, &config));
@@ -99,6 +103,7 @@ pub(crate) fn build(config: Config, before: Option<&Generation>) -> Result<Gener
         name_files: name_files(&config, before),
         server_tls,
         certificates,
+        identity,
         interception: interception.map(Arc::new),
         marked_via: mark::marked(&config.via),
         config: Arc::new(config),

@@ -8,6 +8,7 @@ use crate::config::{Config, ConfigError, PluginEntry, PluginPart};
 use crate::interception::certificates::CertificatesError;
 use crate::key_pair::KeyPairError;
 use crate::plugins::load::LoadError;
+use crate::privileges::PrivilegesError;
 use crate::telemetry::TelemetryError;
 use crate::upstream::tls::TlsClientError;
 use crate::web::WebServerError;
@@ -63,6 +64,9 @@ pub enum Problem {
     /// A client certificate or its key cannot be used.
     #[error(transparent)]
     ClientCertificate(KeyPairError),
+    /// The configured user or group cannot be used.
+    #[error(transparent)]
+    Privileges(#[from] PrivilegesError),
     /// The access log cannot be written.
     #[error(transparent)]
     AccessLog(#[from] TelemetryError),
@@ -120,6 +124,7 @@ impl Problem {
             }
             Self::AccessLog(_) => origins.of_setting("access_log.file", reason),
             Self::UnknownPlugin { setting, .. } => origins.of_setting(setting, reason),
+            Self::Privileges(error) => origins.of_setting(error.setting(), reason),
             Self::NothingToServe => origins.of_setting("disable_http_proxy", reason),
             Self::WebServer(_) | Self::Certificates(_) | Self::Tls(_) | Self::Events(_) => {
                 ConfigError::without_place(reason)

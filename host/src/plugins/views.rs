@@ -13,6 +13,7 @@ use abi_stable::std_types::{RSlice, RStr};
 use plugin_api::abi::{Address, ClientTlsView, FieldSlot, RequestView, ResponseView};
 
 use crate::http1::{Fields, RequestHead, ResponseHead, Scheme, TargetForm, Version};
+use crate::listener::LOCAL_CLIENT;
 use crate::transport::TlsFacts;
 
 /// A view of `head`; `slots` keeps its field list.
@@ -85,7 +86,11 @@ pub(crate) const NO_ADDRESS: Address = Address {
     reserved: 0,
 };
 
+/// A client on a Unix socket has none for plugins.
 pub(crate) fn address(client: SocketAddr) -> Address {
+    if client == LOCAL_CLIENT {
+        return NO_ADDRESS;
+    }
     let (ip, family) = match client {
         SocketAddr::V4(address) => (address.ip().to_ipv6_mapped().octets(), 4),
         SocketAddr::V6(address) => (address.ip().octets(), 6),

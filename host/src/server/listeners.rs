@@ -3,14 +3,16 @@
 //! A reload binds those that are new before anything changes, so that one that cannot be bound changes nothing. Workers
 //! begin to accept on them, and stop accepting on removed ones, when they switch to the new generation.
 
+use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 #[cfg(unix)]
-use std::{collections::BTreeSet, io, os::fd::AsFd};
+use std::{collections::BTreeSet, os::fd::AsFd};
 
 use super::StartError;
 use super::adopt::Passed;
 use super::listen::{Bound, NewListeners, listen};
+use super::port_file::{PortFile, PortFileError};
 #[cfg(unix)]
 use super::{requests::Offered, socket_file::SocketFile};
 use crate::config::Endpoint;
@@ -18,6 +20,7 @@ use crate::config::Endpoint;
 use crate::control::message::OfferedSocket;
 use crate::generation::Generation;
 use crate::listener::Sockets;
+use crate::privileges::Identity;
 
 /// The listeners of the current generation.
 #[derive(Debug)]
@@ -25,6 +28,8 @@ pub(super) struct Listeners {
     pub(super) sockets: Arc<Sockets>,
     /// In the order of the configuration. A reload that is being made shares them.
     bound: Vec<Arc<Bound>>,
+    /// `None` if it is not configured, or cannot be written any more.
+    port_file: Option<PortFile>,
 }
 
 impl Listeners {
@@ -36,10 +41,39 @@ impl Listeners {
         let NewListeners { bound, per_worker } = listen(generation, &[], passed)?;
         let sockets = Sockets::new(generation.config.num_workers.get());
         sockets.add(per_worker);
-        Ok(Self {
+        let mut listeners = Self {
             sockets: Arc::new(sockets),
             bound: bound.into_iter().map(Arc::new).collect(),
-        })
+            port_file: None,
+        };
+        listeners.write_port_file(generation)?;
+        Ok(listeners)
+    }
+
+    /// Makes this user the owner of the files that the listeners have created.
+    ///
+    /// # Errors
+    /// The system's error.
+    pub(super) fn give_to(&self, identity: &Identity) -> io::Result<()> {
+        let mut sockets = self.bound.iter().filter_map(|bound| bound.file.as_ref());
+        sockets.try_for_each(|file| identity.own(file.path()))
+    }
+
+    fn write_port_file(&mut self, generation: &Generation) -> Result<(), PortFileError> {
+        let Some(path) = &generation.config.port_file else {
+            return Ok(());
+        };
+        let ports = self
+            .bound
+            .iter()
+            .filter_map(|bound| bound.addresses.first());
+        let ports: Vec<u16> = ports.map(SocketAddr::port).collect();
+        // The new one takes its place.
+        let written = PortFile::write(path, &ports)?;
+        if let Some(before) = self.port_file.replace(written) {
+            before.leave();
+        }
+        Ok(())
     }
 
     /// The sockets, each once, for a process that replaces this one. `generation` is the current one.
@@ -111,6 +145,9 @@ impl Listeners {
         }
         for address in known.iter().flat_map(|removed| removed.shown()) {
             tracing::info!("no longer listening on {address}: its connections are drained");
+        }
+        if let Err(error) = self.write_port_file(generation) {
+            tracing::warn!("the port file names the listeners from before the reload: {error}");
         }
     }
 }

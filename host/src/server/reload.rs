@@ -434,10 +434,14 @@ fn with_startup_settings(new: Config, running: &Config) -> Config {
         access_log: _,
         open_file_limit,
         pid_file,
-        server: ServerConfig {
-            drain_timeout: _,
-            control_socket,
-        },
+        port_file,
+        server:
+            ServerConfig {
+                drain_timeout: _,
+                control_socket,
+                user,
+                group,
+            },
         origins: _,
         listeners: _,
         plugins: _,
@@ -465,6 +469,9 @@ fn with_startup_settings(new: Config, running: &Config) -> Config {
             "server.control_socket",
             new.server.control_socket != *control_socket,
         ),
+        ("port_file", new.port_file != *port_file),
+        ("server.user", new.server.user != *user),
+        ("server.group", new.server.group != *group),
     ];
     for (setting, _) in changed.iter().filter(|(_, has_changed)| *has_changed) {
         tracing::warn!(
@@ -476,8 +483,11 @@ fn with_startup_settings(new: Config, running: &Config) -> Config {
         backlog: *backlog,
         open_file_limit: *open_file_limit,
         pid_file: pid_file.clone(),
+        port_file: port_file.clone(),
         server: ServerConfig {
             control_socket: control_socket.clone(),
+            user: user.clone(),
+            group: group.clone(),
             ..new.server
         },
         ..new
