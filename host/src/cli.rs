@@ -19,8 +19,8 @@ pub use arguments::ArgumentError;
 use pages::{CompletionsArgs, ManArgs};
 
 use crate::ca::command::CaArgs;
-use crate::config::Flags;
 use crate::config::command::ConfigArgs;
+use crate::config::{Flags, heading};
 #[cfg(unix)]
 use crate::control::command::{ReloadArgs, ReopenArgs, StatusArgs, StopArgs};
 use crate::generation::command::CheckArgs;
@@ -54,8 +54,7 @@ pub struct Cli {
     ///
     /// It is found by its control socket, hands over its listening sockets, and finishes what is open. If none is running,
     /// the proxy starts as usual.
-    // The group of --pid-file and --control-socket.
-    #[arg(long, help_heading = "Log and process")]
+    #[arg(long, help_heading = heading::PROCESS)]
     pub takeover: bool,
 
     /// What to do instead of serving.

@@ -51,6 +51,7 @@ pub(crate) use direct_rule::RuleForm;
 pub use direct_rule::{DirectRule, RuleError};
 pub use error::{ConfigError, ConfigErrors};
 pub use flags::Flags;
+pub(crate) use flags::heading;
 pub use host_pattern::HostPattern;
 pub(crate) use listeners::covers;
 pub use listeners::{Endpoint, ListenerConfig, ListenerKind};

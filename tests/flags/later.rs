@@ -134,6 +134,16 @@ fn a_unix_socket_takes_the_place_of_the_port() {
 }
 
 #[test]
+fn a_proxy_protocol_header_names_the_client() {
+    let origin = Origin::answering(OK);
+    let proxy = with(&["--enable-proxy-protocol"]).start();
+    let header = "PROXY TCP4 192.0.2.7 192.0.2.8 4711 8899\r\n";
+    let answer = proxy.ask(header.to_owned() + &get(&origin, "/"));
+    assert_eq!(answer.status(), 200);
+    proxy.wait_for_line(" - 192.0.2.7:4711 - GET ");
+}
+
+#[test]
 fn a_further_ca_is_trusted() {
     let pki = Pki::new();
     let origin = pki.origin().answering(Answer::ok("trusted"));

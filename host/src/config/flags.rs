@@ -18,15 +18,15 @@ use super::{
 };
 
 /// The groups of the help.
-pub(super) mod heading {
-    pub(in crate::config) const SETTINGS: &str = "Settings and plugins";
-    pub(in crate::config) const LISTENERS: &str = "Listeners";
-    pub(in crate::config) const LIMITS: &str = "Workers and limits";
-    pub(in crate::config) const REQUESTS: &str = "Requests";
-    pub(in crate::config) const INTERCEPTION: &str = "TLS interception";
-    pub(in crate::config) const WEB_SERVER: &str = "Web server";
-    pub(in crate::config) const PROCESS: &str = "Log and process";
-    pub(in crate::config) const PROXY_PY: &str = "Flags of proxy.py, for scripts that use them";
+pub(crate) mod heading {
+    pub(crate) const SETTINGS: &str = "Settings and plugins";
+    pub(crate) const LISTENERS: &str = "Listeners";
+    pub(crate) const LIMITS: &str = "Workers and limits";
+    pub(crate) const REQUESTS: &str = "Requests";
+    pub(crate) const INTERCEPTION: &str = "TLS interception";
+    pub(crate) const WEB_SERVER: &str = "Web server";
+    pub(crate) const PROCESS: &str = "Log and process";
+    pub(crate) const PROXY_PY: &str = "Flags of proxy.py, for scripts that use them";
 }
 
 // No doc comment: clap would use it as the description of the program. The first paragraph of each flag is its line in

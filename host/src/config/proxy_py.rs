@@ -49,7 +49,7 @@ pub struct ProxyPyFlags {
     #[arg(long, value_name = "PATH")]
     pub unix_socket_path: Option<PathBuf>,
 
-    /// Every connection begins with a PROXY protocol header. Default: off.
+    /// Every client sends a PROXY protocol header. Default: off.
     ///
     /// Whoever can connect chooses the client address then: listen where only the load balancer can connect, or use
     /// `proxy_protocol_from` in [[listeners]].
