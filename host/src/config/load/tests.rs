@@ -1,6 +1,8 @@
 use std::fs;
 
 use super::*;
+use crate::config::command::defaults;
+use crate::config::document::Value;
 use crate::config::{LogLevel, Resolver};
 use clap::{CommandFactory, Parser};
 
@@ -124,22 +126,7 @@ fn every_flag_has_an_effect() {
         if name == "config" || WITHOUT_EFFECT.contains(&name) {
             continue;
         }
-        let value = match flag.get_value_names().unwrap_or_default() {
-            _ if !flag.get_action().takes_values() => "",
-            [value] => match value.as_str() {
-                "ADDRESS" | "DIR" | "FILE" | "FILE|TEXT" | "NAME,..." => "=some",
-                "BYTES" | "N" | "PORT" | "SECONDS" => "=77",
-                "FORMAT" => "=json",
-                "LEVEL" => "=error",
-                "LIBRARY:NAME,..." => "=lib.so:Name",
-                "NAME.KEY=VALUE" => "=Name.key=1",
-                "LIBRARY:NAME" => "=lib.so:Name",
-                "PATH" => "=/some",
-                "USER:PASSWORD" => "=user:password",
-                other => panic!("--{name}: what is a value for {other}?"),
-            },
-            names => panic!("--{name} takes {names:?}"),
-        };
+        let value = sample(flag);
         // Some say more of what has to be turned on.
         let text = match name {
             "ca-cert-dir" | "data-dir" => {
@@ -154,6 +141,71 @@ fn every_flag_has_an_effect() {
         let flag = format!("--{name}{value}");
         assert_ne!(loaded(&[&flag], text), loaded(&[], text), "{flag}");
     }
+}
+
+/// A value for the flag, behind an equals sign; empty for one that takes none.
+fn sample(flag: &clap::Arg) -> &'static str {
+    let name = flag.get_id();
+    match flag.get_value_names().unwrap_or_default() {
+        _ if !flag.get_action().takes_values() => "",
+        [value] => match value.as_str() {
+            "ADDRESS" | "DIR" | "FILE" | "FILE|TEXT" | "NAME,..." => "=some",
+            "BYTES" | "N" | "PORT" | "SECONDS" => "=77",
+            "FORMAT" => "=json",
+            "LEVEL" => "=error",
+            "LIBRARY:NAME,..." => "=lib.so:Name",
+            "NAME.KEY=VALUE" => "=Name.key=1",
+            "LIBRARY:NAME" => "=lib.so:Name",
+            "PATH" => "=/some",
+            "USER:PASSWORD" => "=user:password",
+            other => panic!("{name}: what is a value for {other}?"),
+        },
+        names => panic!("{name} takes {names:?}"),
+    }
+}
+
+#[test]
+fn the_help_states_the_default_of_the_setting() {
+    let command = Flags::command();
+    let defaults = defaults();
+    let mut compared = 0;
+    for flag in command.get_arguments() {
+        let name = flag.get_long().expect("flags have long names");
+        // The last is one less than its setting.
+        if WITHOUT_EFFECT.contains(&name) || name == "min-compression-length" {
+            continue;
+        }
+        let given = format!("--{name}{}", sample(flag));
+        let document = Flags::try_parse_from(["proxy", &given]).unwrap().document();
+        let Some(path) = document.ok().and_then(|document| only_key(&document, "")) else {
+            continue;
+        };
+        let default = match defaults.find(&path).map(Node::to_toml) {
+            Some(toml::Value::String(text)) => text,
+            Some(value @ toml::Value::Integer(_)) => value.to_string(),
+            _ => continue,
+        };
+        let help = flag.get_help().map(ToString::to_string).unwrap_or_default();
+        let (_, stated) = help.rsplit_once("Default: ").expect("a default");
+        // Some are described, such as a directory that depends on the user.
+        if !stated.contains(' ') && !default.is_empty() {
+            assert_eq!(stated.trim_end_matches('.'), default, "--{name}");
+            compared += 1;
+        }
+    }
+    assert!(compared >= 7, "only {compared} defaults are compared");
+}
+
+/// The path of the only setting, if there is one.
+fn only_key(node: &Node, path: &str) -> Option<String> {
+    let Value::Table(table) = &node.value else {
+        return Some(path.to_owned());
+    };
+    let [(key, inner)] = &table[..] else {
+        return None;
+    };
+    let dot = if path.is_empty() { "" } else { "." };
+    only_key(inner, &format!("{path}{dot}{}", key.name))
 }
 
 /// The configuration, or why there is none.
