@@ -119,7 +119,7 @@ impl Handover {
         loop {
             // Before the check, so that no wake-up is missed.
             let connection = comes.notified();
-            if let Some(next) = self.waiting().pop(worker) {
+            if let Some(next) = self.take(worker) {
                 // For further connections: this worker continues at once, unless another one is faster.
                 comes.notify_one();
                 return next;
@@ -129,13 +129,15 @@ impl Handover {
     }
 
     /// Accepts no more connections: without listeners, the kernel refuses them. Connections that wait for a worker are
-    /// closed, because no worker takes any more.
+    /// left to [`take`](Self::take).
     pub(crate) fn close(&self) {
         self.sockets.close();
-        let mut waiting = self.waiting();
-        waiting.is_closed = true;
-        waiting.for_all.clear();
-        waiting.given.iter_mut().for_each(VecDeque::clear);
+        self.waiting().is_closed = true;
+    }
+
+    /// A connection that waits for `worker`, as [`next`](Self::next); `None`: there is none now.
+    pub(crate) fn take(&self, worker: usize) -> Option<(Accepted, Option<Counted>)> {
+        self.waiting().pop(worker)
     }
 
     fn waiting(&self) -> MutexGuard<'_, Waiting> {
@@ -156,7 +158,6 @@ impl Waiting {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::io::Read;
     use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
     use std::task::{Context, Poll, Waker};
 
@@ -256,19 +257,23 @@ mod tests {
         let (_client, next) = accepted(&sockets, addresses[0]);
         let next = handover.give(handover.loads().count(1), next).unwrap_err();
         handover.close();
-        assert_eq!(handover.loads().of(1), 0);
         assert!(handover.give(handover.loads().count(0), next).is_err());
     }
 
     #[test]
-    fn closing_the_handover_wakes_waiting_workers() {
+    fn what_waits_at_the_beginning_of_a_drain_is_left_to_the_workers() {
         let (sockets, addresses) = sockets();
-        let handover = Handover::new(sockets);
-        let mut client = connect(addresses[0]);
+        let handover = Handover::new(Arc::clone(&sockets));
+        let (_given, accepted) = accepted(&sockets, addresses[0]);
+        handover.give(handover.loads().count(1), accepted).unwrap();
+        let _of_a_stuck_worker = connect(addresses[0]);
         handover.relieve(&[0]);
         handover.close();
-        assert_eq!(client.read(&mut [0; 1]).unwrap(), 0);
-        assert!(!has_next(&handover, 1));
+        let taken: Vec<bool> = std::iter::from_fn(|| handover.take(1))
+            .map(|(_, counted)| counted.is_some())
+            .collect();
+        assert_eq!(taken, [true, false]);
+        assert_eq!(handover.loads().of(1), 0);
     }
 
     #[test]

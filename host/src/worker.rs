@@ -29,7 +29,7 @@ use tokio::sync::mpsc::UnboundedSender;
 use tokio::sync::watch;
 use tokio::task::{AbortHandle, JoinSet};
 
-use crate::balance::Balancer;
+use crate::balance::{Balancer, Counted};
 use crate::connection;
 use crate::generation::{Current, Generation, WorkerGeneration, WorkerParts};
 use crate::handover::Handover;
@@ -524,16 +524,30 @@ impl Worker {
                 _ = stage.wait_for(|stage| *stage > ShutdownStage::Serving) => return,
                 accepted = handover.next(number) => accepted,
             };
-            let current = self.current_of(accepted.listener);
-            // None if the listener was removed meanwhile.
-            if let Some(current) = current {
-                self.adopt(accepted, &current);
-            }
-            // Counted by the worker from here on.
-            drop(counted);
+            self.take(accepted, counted);
             // One at a time, so that other workers get some.
             tokio::task::yield_now().await;
         }
+    }
+
+    /// Serves the connections that wait for this worker; none are added any more.
+    fn take_remaining(&self) {
+        let Some((handover, _)) = &self.others else {
+            return;
+        };
+        while let Some((accepted, counted)) = handover.take(self.number) {
+            self.take(accepted, counted);
+        }
+    }
+
+    /// Serves a connection that another worker has accepted, or the watchdog.
+    fn take(&self, accepted: Accepted, counted: Option<Counted>) {
+        // None if the listener was removed meanwhile.
+        if let Some(current) = self.current_of(accepted.listener) {
+            self.adopt(accepted, &current);
+        }
+        // Counted by the worker from here on.
+        drop(counted);
     }
 
     /// The current generation of a listener's connections; `None` if the listener was removed.
@@ -578,6 +592,7 @@ impl Worker {
             .wait_for(|stage| *stage > ShutdownStage::Serving)
             .await
             .map_or(ShutdownStage::Draining, |stage| *stage);
+        self.take_remaining();
         let oldest = self.context.in_flight.oldest(MAX_NAMED);
         self.report_in_flight(&reports, Some(oldest));
         self.context.drain();
