@@ -51,7 +51,6 @@ use crate::pid_file::{PidFile, PidFileError};
 use crate::plugins::call::Visible;
 use crate::plugins::marks::{self, Role};
 use crate::plugins::statistics;
-use crate::privileges;
 use crate::telemetry::LogSink;
 use crate::worker::{self, DrainReport, ShutdownStage, Switched, WorkerStart};
 use crate::worker_context::Tally;
@@ -285,11 +284,6 @@ fn pid_file(config: &Config) -> Result<Option<PidFile>, PidFileError> {
 /// Becomes the configured user, now that everything that may need root is bound and read.
 fn drop_privileges(generation: &Generation, listeners: &Listeners) -> Result<(), StartError> {
     let Some(identity) = &generation.identity else {
-        if privileges::is_root() {
-            tracing::warn!(
-                "running as root; set user in [server] to serve as another user once the ports are bound"
-            );
-        }
         return Ok(());
     };
     let assumed = listeners.give_to(identity).and_then(|()| identity.assume());

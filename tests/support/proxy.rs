@@ -320,6 +320,13 @@ impl Proxy {
         self.stdout.lines()
     }
 
+    /// The warnings so far, except for the one that every proxy of root logs.
+    pub(crate) fn warnings(&self) -> Vec<String> {
+        let is_meant =
+            |line: &String| line.contains(" - WARNING - ") && !line.contains("running as root");
+        self.lines().into_iter().filter(is_meant).collect()
+    }
+
     /// How many file descriptors the process has open.
     pub(crate) fn open_files(&self) -> usize {
         fs::read_dir(format!("/proc/{}/fd", self.id())).map_or(0, Iterator::count)

@@ -35,7 +35,7 @@ fn written_files(config: &Config) -> Vec<&Path> {
         AccessLogFile::File(path) => Some(path),
         _ => None,
     };
-    let files = [&config.log.file, &config.pid_file];
+    let files = [&config.log.file, &config.pid_file, &config.port_file];
     let files = files.into_iter().flatten().chain(access_log);
     files.map(|path| path.as_path()).collect()
 }

@@ -11,6 +11,7 @@ use std::sync::Arc;
 use super::listen::Bound;
 use crate::config::ListenerKind;
 use crate::generation::Generation;
+use crate::privileges;
 use crate::telemetry::{self, LogSink};
 
 /// Shows the banner, or logs its warnings.
@@ -54,6 +55,8 @@ struct Banner {
     has_web_server: bool,
     forwards: bool,
     is_coloured: bool,
+    /// The process stays one of root.
+    is_root: bool,
 }
 
 impl Banner {
@@ -86,6 +89,7 @@ impl Banner {
             has_web_server: generation.listeners.iter().any(|part| part.web.is_some()),
             forwards: !config.disable_http_proxy,
             is_coloured: telemetry::is_colour_wanted(),
+            is_root: privileges::is_root() && generation.identity.is_none(),
         }
     }
 
@@ -111,8 +115,14 @@ impl Banner {
         })
     }
 
+    fn warnings(&self) -> Vec<String> {
+        let as_root = "running as root; set user in [server] to serve as another user once the ports are bound";
+        let as_root = self.is_root.then(|| as_root.to_owned());
+        self.warning().into_iter().chain(as_root).collect()
+    }
+
     fn log_warnings(&self) {
-        if let Some(warning) = self.warning() {
+        for warning in self.warnings() {
             tracing::warn!("{warning}");
         }
     }
@@ -172,7 +182,7 @@ impl fmt::Display for Banner {
         {
             writeln!(f, "    web server    {}/", entrance.url())?;
         }
-        if let Some(warning) = self.warning() {
+        for warning in self.warnings() {
             let (begin, end) = match self.is_coloured {
                 true => ("\x1b[33m", "\x1b[0m"),
                 false => ("", ""),
@@ -207,6 +217,7 @@ mod tests {
             has_web_server: true,
             forwards: true,
             is_coloured: false,
+            is_root: false,
         };
         let text = banner.to_string();
         for line in [
