@@ -238,7 +238,7 @@ mod tests {
                 .lines()
                 .any(|line| line.contains(&name) && line.contains(text));
             assert!(is_whole, "{name}: {text}\n{help}");
-            let is_about = ["--version", "--help"].contains(&name.as_str());
+            let is_about = ["--version", "--help", "--test"].contains(&name.as_str());
             assert!(
                 is_about || flag.get_help_heading().is_some(),
                 "{name} is in no group"

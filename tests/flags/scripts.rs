@@ -14,6 +14,7 @@ fn started_as_its_tests_do(scratch: &Scratch) -> ProxyCommand {
     Proxy::bare()
         .args(["--plugin-dir".as_ref(), plugin_directory().as_os_str()])
         .args(["--hostname", "127.0.0.1", "--port", "0"])
+        .args(["--port-file".as_ref(), scratch.path("port").as_os_str()])
         .args(["--enable-web-server"])
         .args(["--plugin", "proxy.plugin.WebServerPlugin"])
         .args(["--enable-reverse-proxy"])
@@ -46,7 +47,10 @@ fn the_start_of_its_integration_tests_is_understood_in_each_mode() {
     ] {
         let scratch = Scratch::new();
         let command = started_as_its_tests_do(&scratch).args(mode.split(' '));
-        assert_serves(command.start());
+        let proxy = command.start();
+        let port = fs::read_to_string(scratch.path("port")).expect("it is written");
+        assert_eq!(port.trim(), proxy.address().port().to_string());
+        assert_serves(proxy);
     }
 }
 
