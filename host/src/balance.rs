@@ -35,7 +35,8 @@ struct Load(AtomicUsize);
 /// Counts a connection of a worker while it exists.
 #[derive(Debug)]
 pub(crate) struct Counted {
-    loads: Arc<Loads>,
+    /// `None`: it is counted on, see [`keep`](Self::keep).
+    loads: Option<Arc<Loads>>,
     worker: usize,
 }
 
@@ -59,7 +60,7 @@ impl Loads {
     pub(crate) fn count(self: &Arc<Self>, worker: usize) -> Counted {
         self.add(worker);
         Counted {
-            loads: Arc::clone(self),
+            loads: Some(Arc::clone(self)),
             worker,
         }
     }
@@ -91,11 +92,18 @@ impl Counted {
     pub(crate) fn worker(&self) -> usize {
         self.worker
     }
+
+    /// Leaves it counted until [`Loads::remove`], so that it never counts twice or not at all meanwhile.
+    pub(crate) fn keep(mut self) {
+        self.loads = None;
+    }
 }
 
 impl Drop for Counted {
     fn drop(&mut self) {
-        self.loads.remove(self.worker);
+        if let Some(loads) = &self.loads {
+            loads.remove(self.worker);
+        }
     }
 }
 
@@ -237,5 +245,7 @@ mod tests {
         assert_eq!((loads.of(0), loads.of(1)), (0, 1));
         drop(counted);
         assert_eq!(loads.of(1), 0);
+        loads.count(1).keep();
+        assert_eq!(loads.of(1), 1);
     }
 }

@@ -383,7 +383,7 @@ impl Worker {
             };
             // Closing the socket resets the connections that the kernel has accepted on it.
             while let Ok(accepted) = listener.accept_queued() {
-                self.adopt(accepted, &owner.current);
+                self.adopt(accepted, &owner.current, None);
             }
         }
         if !removed.is_empty() {
@@ -492,7 +492,7 @@ impl Worker {
                 .map(|counted| (handover, counted))
         });
         let Some((handover, counted)) = other else {
-            return self.begin(socket, client, current);
+            return self.begin(socket, client, current, None);
         };
         // Leaves this worker's event loop.
         let socket = match socket.into_std() {
@@ -507,7 +507,7 @@ impl Worker {
             listener,
         };
         if let Err(accepted) = handover.give(counted, accepted) {
-            self.adopt(accepted, current);
+            self.adopt(accepted, current, None);
         }
     }
 
@@ -544,10 +544,8 @@ impl Worker {
     fn take(&self, accepted: Accepted, counted: Option<Counted>) {
         // None if the listener was removed meanwhile.
         if let Some(current) = self.current_of(accepted.listener) {
-            self.adopt(accepted, &current);
+            self.adopt(accepted, &current, counted);
         }
-        // Counted by the worker from here on.
-        drop(counted);
     }
 
     /// The current generation of a listener's connections; `None` if the listener was removed.
@@ -559,15 +557,22 @@ impl Worker {
     }
 
     /// Serves a connection that was accepted elsewhere than on the runtime of this worker.
-    fn adopt(&self, accepted: Accepted, current: &Rc<Current>) {
+    fn adopt(&self, accepted: Accepted, current: &Rc<Current>, counted: Option<Counted>) {
         let client = accepted.client;
         match TcpStream::from_std(accepted.socket) {
-            Ok(socket) => self.begin(socket, client, current),
+            Ok(socket) => self.begin(socket, client, current, counted),
             Err(error) => tracing::warn!(%error, %client, "cannot serve an accepted connection"),
         }
     }
 
-    fn begin(&self, socket: TcpStream, client: SocketAddr, current: &Rc<Current>) {
+    /// Serves a connection, which may be `counted` as one of this worker already.
+    fn begin(
+        &self,
+        socket: TcpStream,
+        client: SocketAddr,
+        current: &Rc<Current>,
+        counted: Option<Counted>,
+    ) {
         let generation = current.get();
         let config = &generation.config;
         let limit = config.limits.max_connections;
@@ -577,7 +582,7 @@ impl Worker {
         }
         let number = open_files::number_of(&socket);
         self.learned.pool().report_descriptor(number);
-        let open_connection = self.context.open_connection();
+        let open_connection = self.context.open_connection(counted);
         connection::begin(socket, client, current, open_connection);
     }
 

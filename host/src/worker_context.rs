@@ -13,7 +13,7 @@ use std::time::{Duration, SystemTime};
 
 use tokio::sync::Notify;
 
-use crate::balance::Loads;
+use crate::balance::{Counted, Loads};
 use crate::deadline::Deadlines;
 use crate::in_flight::{ExchangeKind, InFlight, KindCounts};
 use crate::telemetry::{AccessLog, AccessNeeds, AccessOutput, AccessRecord, LogSink};
@@ -172,10 +172,12 @@ impl WorkerContext {
     }
 
     /// Counts a client connection while the returned value exists.
-    pub(crate) fn open_connection(self: &Rc<Self>) -> OpenConnection {
+    pub(crate) fn open_connection(self: &Rc<Self>, counted: Option<Counted>) -> OpenConnection {
         self.connections.set(self.connections.get() + 1);
-        if let Some((loads, worker)) = &self.load {
-            loads.add(*worker);
+        match (counted, &self.load) {
+            (Some(counted), _) => counted.keep(),
+            (None, Some((loads, worker))) => loads.add(*worker),
+            (None, None) => {}
         }
         OpenConnection(Rc::clone(self))
     }
