@@ -14,7 +14,7 @@ import traceback
 import certificates
 import checks
 import harness
-from cases import (badssl, balancers, chromium, curl, git, grpc, h2, imap, libcurl, mqtt, node,  # noqa: F401
+from cases import (badssl, balancers, chromium, curl, git, grpc, h2, imap, libcurl, listeners, mqtt, node,  # noqa: F401
                    openssl, pac, python, socks, sslyze, websocket_server)
 from origins import Origins
 
