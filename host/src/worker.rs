@@ -120,12 +120,14 @@ pub(crate) struct WorkerStart {
 }
 
 /// A worker uses a new generation, or cannot.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Switched {
     /// The number of the worker.
     pub(crate) worker: usize,
     /// The number of the generation.
     pub(crate) generation: u64,
+    /// Why it cannot.
+    pub(crate) problem: Option<String>,
 }
 
 /// How a worker shows that it makes progress: it answers each question with its number and that of the question.
@@ -300,7 +302,7 @@ impl Worker {
         };
         worker.follow(&generation);
         if has_changed {
-            report_switched(&start.switched, start.number, number);
+            report_switched(&start.switched, start.number, number, None);
         }
         Ok(Rc::new(worker))
     }
@@ -326,15 +328,18 @@ impl Worker {
             self.follow(generation);
             self.open_listeners(start, tasks)
         });
-        if let Err(error) = opened {
-            tracing::error!(
-                %error,
-                "a worker cannot switch to generation {}: it keeps generation {}",
+        let problem = opened.err().map(|error| {
+            format!(
+                "worker {} cannot switch to generation {}, it keeps generation {}: {error}",
+                self.number,
                 generation.number,
                 self.generation.get()
-            );
+            )
+        });
+        if let Some(problem) = &problem {
+            tracing::error!("{problem}");
         }
-        report_switched(&start.switched, self.number, generation.number);
+        report_switched(&start.switched, self.number, generation.number, problem);
     }
 
     /// Uses this generation for the listeners that there are, and drains the connections of those that it removes.
@@ -682,9 +687,18 @@ fn poll_accept(
     }
 }
 
-fn report_switched(switched: &UnboundedSender<Switched>, worker: usize, generation: u64) {
+fn report_switched(
+    switched: &UnboundedSender<Switched>,
+    worker: usize,
+    generation: u64,
+    problem: Option<String>,
+) {
     // The server may have ended.
-    let _ = switched.send(Switched { worker, generation });
+    let _ = switched.send(Switched {
+        worker,
+        generation,
+        problem,
+    });
 }
 
 /// Whether an error of accept(2) concerns only the connection.

@@ -46,14 +46,34 @@ pub(super) struct Generations {
     is_renewal_due: bool,
     /// Certificate files that have changed, if their content has.
     changed_files: Vec<PathBuf>,
-    /// Workers that use the current generation.
-    switched_workers: BTreeSet<usize>,
+    /// How far the workers are on their way to the current generation.
+    progress: SwitchProgress,
     /// Who has requested the current reload.
     requesters: Vec<Requester>,
     /// Who has requested another one during the current one.
     next_requesters: Vec<Requester>,
     /// Who waits until all workers use the current generation.
     switch_requesters: Vec<Requester>,
+}
+
+/// How far the workers are on their way to a generation.
+#[derive(Debug, Default)]
+struct SwitchProgress {
+    /// Those that use it, or cannot.
+    workers: BTreeSet<usize>,
+    /// Why some of them cannot.
+    problems: Vec<String>,
+}
+
+impl SwitchProgress {
+    /// Whether this is the first report of the last one of the `workers`.
+    fn is_last(&mut self, switched: Switched, workers: usize) -> bool {
+        let is_first = self.workers.insert(switched.worker);
+        if is_first {
+            self.problems.extend(switched.problem);
+        }
+        is_first && self.workers.len() == workers
+    }
 }
 
 /// What a generation is built from.
@@ -87,7 +107,7 @@ impl Generations {
             build: Build::Reload,
             is_renewal_due: false,
             changed_files: Vec::new(),
-            switched_workers: BTreeSet::new(),
+            progress: SwitchProgress::default(),
             requesters: Vec::new(),
             next_requesters: Vec::new(),
             switch_requesters: Vec::new(),
@@ -236,7 +256,7 @@ impl Generations {
 
     fn replace(&mut self, generation: Generation) -> Arc<Generation> {
         let generation = Arc::new(generation);
-        self.switched_workers.clear();
+        self.progress = SwitchProgress::default();
         for requester in &self.requesters {
             let number = generation.number;
             requester.progress(format!(
@@ -250,22 +270,28 @@ impl Generations {
         generation
     }
 
-    /// Records that one of the `workers` uses a generation. A restarted worker may report this twice.
+    /// Records that one of the `workers` uses a generation, or cannot. A restarted worker may report this twice.
     pub(super) fn switched(&mut self, switched: Switched, workers: usize) {
         let current = self.current.borrow();
         let number = switched.generation;
-        if current.number == number
-            && self.switched_workers.insert(switched.worker)
-            && self.switched_workers.len() == workers
-        {
-            let plugins = current.plugin_names().len();
-            tracing::info!("reload: generation {number} is active; plugins: {plugins}");
-            let done =
-                format!("generation {number} is active; workers: {workers}; plugins: {plugins}");
-            self.switch_requesters
-                .drain(..)
-                .for_each(|requester| requester.done(&*done));
+        if current.number != number || !self.progress.is_last(switched, workers) {
+            return;
         }
+        let problems = take(&mut self.progress.problems);
+        if !problems.is_empty() {
+            let refusal = Refusal {
+                is_configuration: false,
+                problems,
+            };
+            tracing::error!("reload: generation {number} is not active on all workers");
+            let requesters = self.switch_requesters.drain(..);
+            return requesters.for_each(|requester| requester.fail(&refusal));
+        }
+        let plugins = current.plugin_names().len();
+        tracing::info!("reload: generation {number} is active; plugins: {plugins}");
+        let done = format!("generation {number} is active; workers: {workers}; plugins: {plugins}");
+        let requesters = self.switch_requesters.drain(..);
+        requesters.for_each(|requester| requester.done(&*done));
     }
 
     /// Whether replaced generations are still in use.
@@ -497,6 +523,21 @@ fn with_startup_settings(new: Config, running: &Config) -> Config {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn workers_that_cannot_switch_are_heard_before_the_outcome() {
+        let report = |worker, problem: Option<&str>| Switched {
+            worker,
+            generation: 2,
+            problem: problem.map(str::to_owned),
+        };
+        let mut progress = SwitchProgress::default();
+        assert!(!progress.is_last(report(1, Some("no descriptors")), 2));
+        assert!(!progress.is_last(report(1, None), 2), "the same worker");
+        assert!(progress.is_last(report(0, None), 2));
+        assert!(!progress.is_last(report(0, None), 2), "a second time");
+        assert_eq!(progress.problems, ["no descriptors"]);
+    }
 
     #[test]
     fn settings_that_need_a_restart_are_not_changed() {
