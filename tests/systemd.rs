@@ -233,6 +233,7 @@ mod sockets {
             )
             .start();
         // The log shows them in the order of the configuration, after the one of the flags.
+        proxy.wait_for_lines("Started server on ", 3);
         let lines = proxy.lines();
         let shown = lines
             .iter()
