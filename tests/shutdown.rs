@@ -244,6 +244,24 @@ fn a_drain_of_many_tunnels_names_the_oldest_and_counts_the_rest() {
 }
 
 #[test]
+fn another_proxy_may_listen_while_one_drains() {
+    let echo = Origin::echoing();
+    let proxy = Proxy::start();
+    let tunnel = proxy.tunnel(&echo);
+    proxy.signal(Signal::TERM);
+    proxy.wait_for_line(" - Still open: tunnel from ");
+    let address = proxy.address();
+    assert!(TcpStream::connect(address).is_err(), "it listens");
+    let port = address.port().to_string();
+    let next = Proxy::bare()
+        .args(["--hostname", "127.0.0.1", "--port", &port])
+        .start();
+    assert_eq!(next.address(), address);
+    drop(tunnel);
+    assert_eq!(proxy.wait().code, Some(0));
+}
+
+#[test]
 fn a_drain_without_exchanges_says_so() {
     let proxy = Proxy::start();
     let mut idle = proxy.client();

@@ -37,12 +37,14 @@ struct Waiting {
     for_all: VecDeque<Accepted>,
     /// By worker: those that were given to it, counted as its own.
     given: Vec<VecDeque<(Accepted, Counted)>>,
+    /// By worker: the number of the generation that it uses.
+    generations: Vec<u64>,
     is_closed: bool,
 }
 
 impl Handover {
-    /// `sockets` has the listeners of each worker.
-    pub(crate) fn new(sockets: Arc<Sockets>) -> Self {
+    /// `sockets` has the listeners of each worker; the workers begin with this generation.
+    pub(crate) fn new(sockets: Arc<Sockets>, generation: u64) -> Self {
         let workers = sockets.workers();
         Self {
             comes: (0..workers).map(|_| Notify::new()).collect(),
@@ -50,6 +52,7 @@ impl Handover {
             waiting: Mutex::new(Waiting {
                 for_all: VecDeque::new(),
                 given: (0..workers).map(|_| VecDeque::new()).collect(),
+                generations: vec![generation; workers],
                 is_closed: false,
             }),
             loads: Loads::new(workers),
@@ -61,14 +64,20 @@ impl Handover {
         &self.loads
     }
 
-    /// Gives a connection to the worker for which it is counted, and wakes it.
+    /// Gives a connection to the worker for which it is counted, and wakes it. `generation` is the one that the giver uses.
     ///
     /// # Errors
-    /// Too many connections wait for that worker, or the proxy drains; the connection is returned.
-    pub(crate) fn give(&self, counted: Counted, accepted: Accepted) -> Result<(), Accepted> {
+    /// Too many connections wait for that worker, it uses another generation, whose listeners may differ, or the proxy
+    /// drains; the connection is returned.
+    pub(crate) fn give(
+        &self,
+        counted: Counted,
+        accepted: Accepted,
+        generation: u64,
+    ) -> Result<(), Accepted> {
         let worker = counted.worker();
         let mut waiting = self.waiting();
-        let is_closed = waiting.is_closed;
+        let is_closed = waiting.is_closed || waiting.generations.get(worker) != Some(&generation);
         match waiting.given.get_mut(worker) {
             Some(given) if !is_closed && given.len() < MAX_GIVEN => {
                 given.push_back((accepted, counted));
@@ -78,6 +87,16 @@ impl Handover {
         drop(waiting);
         self.comes[worker].notify_one();
         Ok(())
+    }
+
+    /// From now on, `worker` uses this generation. Returns the connections that were given to it before.
+    pub(crate) fn switch(&self, worker: usize, generation: u64) -> VecDeque<(Accepted, Counted)> {
+        let mut waiting = self.waiting();
+        if let Some(known) = waiting.generations.get_mut(worker) {
+            *known = generation;
+        }
+        let given = waiting.given.get_mut(worker).map(std::mem::take);
+        given.unwrap_or_default()
     }
 
     /// Accepts the connections of the `stuck` workers, and wakes the others.
@@ -192,7 +211,7 @@ mod tests {
     #[test]
     fn a_stuck_workers_connections_are_taken_by_others() {
         let (sockets, addresses) = sockets();
-        let handover = Handover::new(sockets);
+        let handover = Handover::new(sockets, 0);
         let _clients = [connect(addresses[0]), connect(addresses[0])];
         handover.relieve(&[]);
         assert!(!has_next(&handover, 1), "nobody is stuck");
@@ -204,7 +223,7 @@ mod tests {
     #[test]
     fn nothing_is_taken_while_all_are_stuck() {
         let (sockets, addresses) = sockets();
-        let handover = Handover::new(Arc::clone(&sockets));
+        let handover = Handover::new(Arc::clone(&sockets), 0);
         let _client = connect(addresses[0]);
         handover.relieve(&[0, 1]);
         assert!(!has_next(&handover, 0) && !has_next(&handover, 1));
@@ -226,9 +245,11 @@ mod tests {
     #[test]
     fn a_given_connection_is_for_that_worker_and_counted() {
         let (sockets, addresses) = sockets();
-        let handover = Handover::new(Arc::clone(&sockets));
+        let handover = Handover::new(Arc::clone(&sockets), 0);
         let (_client, accepted) = accepted(&sockets, addresses[0]);
-        handover.give(handover.loads().count(1), accepted).unwrap();
+        handover
+            .give(handover.loads().count(1), accepted, 0)
+            .unwrap();
         assert_eq!(handover.loads().of(1), 1);
         assert!(!has_next(&handover, 0));
         assert!(has_next(&handover, 1));
@@ -238,9 +259,11 @@ mod tests {
     #[test]
     fn what_was_given_to_a_stuck_worker_is_taken_by_others() {
         let (sockets, addresses) = sockets();
-        let handover = Handover::new(Arc::clone(&sockets));
+        let handover = Handover::new(Arc::clone(&sockets), 0);
         let (_client, accepted) = accepted(&sockets, addresses[0]);
-        handover.give(handover.loads().count(1), accepted).unwrap();
+        handover
+            .give(handover.loads().count(1), accepted, 0)
+            .unwrap();
         handover.relieve(&[1]);
         assert_eq!(handover.loads().of(1), 0);
         assert!(has_next(&handover, 0));
@@ -249,23 +272,42 @@ mod tests {
     #[test]
     fn nothing_is_given_to_a_busy_worker_or_while_draining() {
         let (sockets, addresses) = sockets();
-        let handover = Handover::new(Arc::clone(&sockets));
+        let handover = Handover::new(Arc::clone(&sockets), 0);
         for _ in 0..MAX_GIVEN {
             let (_client, accepted) = accepted(&sockets, addresses[0]);
-            handover.give(handover.loads().count(1), accepted).unwrap();
+            handover
+                .give(handover.loads().count(1), accepted, 0)
+                .unwrap();
         }
         let (_client, next) = accepted(&sockets, addresses[0]);
-        let next = handover.give(handover.loads().count(1), next).unwrap_err();
+        let next = handover
+            .give(handover.loads().count(1), next, 0)
+            .unwrap_err();
         handover.close();
-        assert!(handover.give(handover.loads().count(0), next).is_err());
+        assert!(handover.give(handover.loads().count(0), next, 0).is_err());
+    }
+
+    #[test]
+    fn workers_give_connections_only_to_those_that_have_the_same_listeners() {
+        let (sockets, addresses) = sockets();
+        let handover = Handover::new(Arc::clone(&sockets), 0);
+        let (_before, first) = accepted(&sockets, addresses[0]);
+        handover.give(handover.loads().count(1), first, 0).unwrap();
+        assert_eq!(handover.switch(1, 2).len(), 1);
+        let (_after, second) = accepted(&sockets, addresses[0]);
+        let second = handover.give(handover.loads().count(1), second, 0);
+        let second = second.unwrap_err();
+        handover.give(handover.loads().count(1), second, 2).unwrap();
     }
 
     #[test]
     fn what_waits_at_the_beginning_of_a_drain_is_left_to_the_workers() {
         let (sockets, addresses) = sockets();
-        let handover = Handover::new(Arc::clone(&sockets));
+        let handover = Handover::new(Arc::clone(&sockets), 0);
         let (_given, accepted) = accepted(&sockets, addresses[0]);
-        handover.give(handover.loads().count(1), accepted).unwrap();
+        handover
+            .give(handover.loads().count(1), accepted, 0)
+            .unwrap();
         let _of_a_stuck_worker = connect(addresses[0]);
         handover.relieve(&[0]);
         handover.close();
@@ -279,7 +321,7 @@ mod tests {
     #[test]
     fn a_closed_handover_keeps_no_listener() {
         let (sockets, addresses) = sockets();
-        let handover = Handover::new(sockets);
+        let handover = Handover::new(sockets, 0);
         handover.close();
         let refused =
             TcpStream::connect(addresses[0]).and_then(|socket| socket.shutdown(Shutdown::Both));

@@ -352,7 +352,8 @@ impl Server {
             .map(|limit| Heartbeats::new(workers, limit))
             .unzip();
         let sockets = Arc::clone(&listeners.sockets);
-        let handover = (workers > 1).then(|| Arc::new(Handover::new(Arc::clone(&sockets))));
+        let handover =
+            (workers > 1).then(|| Arc::new(Handover::new(Arc::clone(&sockets), generation.number)));
         let observer = Arc::new(Observer::new(workers, handover.clone()));
         let (stage, _) = watch::channel(ShutdownStage::Serving);
         let report_to: Vec<watch::Sender<ReportTo>> =

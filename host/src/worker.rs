@@ -301,6 +301,7 @@ impl Worker {
             listeners: RefCell::default(),
         };
         worker.follow(&generation);
+        worker.take_given(number);
         if has_changed {
             report_switched(&start.switched, start.number, number, None);
         }
@@ -314,6 +315,7 @@ impl Worker {
         start: &WorkerStart,
         tasks: &mut JoinSet<()>,
     ) {
+        self.take_given(generation.number);
         let before = Rc::clone(&self.parts.borrow().connector);
         let made = parts(
             generation,
@@ -338,6 +340,7 @@ impl Worker {
         });
         if let Some(problem) = &problem {
             tracing::error!("{problem}");
+            self.take_given(self.generation.get());
         }
         report_switched(&start.switched, self.number, generation.number, problem);
     }
@@ -511,7 +514,7 @@ impl Worker {
             client,
             listener,
         };
-        if let Err(accepted) = handover.give(counted, accepted) {
+        if let Err(accepted) = handover.give(counted, accepted, self.generation.get()) {
             self.adopt(accepted, current, None);
         }
     }
@@ -535,6 +538,14 @@ impl Worker {
         }
     }
 
+    /// Accepts nothing more. Once all workers have done so, the kernel refuses connections, and another process may listen.
+    fn close_listeners(&self) {
+        let listeners = self.listeners.borrow();
+        for accepting in listeners.iter().flat_map(|open| &open.accepting) {
+            drop(accepting.socket.take());
+        }
+    }
+
     /// Serves the connections that wait for this worker; none are added any more.
     fn take_remaining(&self) {
         let Some((handover, _)) = &self.others else {
@@ -542,6 +553,17 @@ impl Worker {
         };
         while let Some((accepted, counted)) = handover.take(self.number) {
             self.take(accepted, counted);
+        }
+    }
+
+    /// From now on, only workers that use this generation give connections to this one, as they have the same listeners.
+    /// Serves what was given before.
+    fn take_given(&self, generation: u64) {
+        let Some((handover, _)) = &self.others else {
+            return;
+        };
+        for (accepted, counted) in handover.switch(self.number, generation) {
+            self.take(accepted, Some(counted));
         }
     }
 
@@ -603,6 +625,7 @@ impl Worker {
             .await
             .map_or(ShutdownStage::Draining, |stage| *stage);
         self.take_remaining();
+        self.close_listeners();
         let oldest = self.context.in_flight.oldest(MAX_NAMED);
         self.report_in_flight(&reports, Some(oldest));
         self.context.drain();
@@ -766,7 +789,7 @@ mod tests {
         let sockets = Arc::new(Sockets::new(workers));
         let listener = |bound| vec![Listener::tcp(id, bound).unwrap()];
         sockets.add(bound.into_iter().map(listener).collect());
-        let handover = Arc::new(Handover::new(Arc::clone(&sockets)));
+        let handover = Arc::new(Handover::new(Arc::clone(&sockets), generation.number));
         let (stage, stages) = watch::channel(ShutdownStage::Serving);
         let started = (0..workers).map(|number| {
             let handover = Some(Arc::clone(&handover));

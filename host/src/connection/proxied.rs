@@ -48,7 +48,7 @@ pub(super) async fn client_of(
     let mut reading = pin!(read_header(socket));
     let read = poll_fn(|cx| match reading.as_mut().poll(cx) {
         Poll::Ready(read) => Poll::Ready(read),
-        Poll::Pending if generation.is_draining() => Poll::Ready(Err(Unknown::Unused)),
+        Poll::Pending if generation.closes_idle() => Poll::Ready(Err(Unknown::Unused)),
         Poll::Pending => deadline
             .poll_passed(cx)
             .map(|()| Err(Unknown::TimedOut(limit))),
