@@ -220,6 +220,19 @@ fn a_client_that_stalls_is_closed() {
 }
 
 #[test]
+fn a_wrong_password_is_a_refusal_in_the_access_log() {
+    let format = "[access_log]\nformat = \"socks {status} {error}\"\nwhen = [\"refused\"]\n";
+    let command = Proxy::command()
+        .args(["--basic-auth", "carol:secret"])
+        .config(format);
+    let proxy = socks(command);
+    let mut stranger = client(&proxy);
+    stranger.send([PASSWORD, &login("carol", "other")].concat());
+    stranger.read_to_end();
+    proxy.wait_for_line("socks 407 http_request_denied");
+}
+
+#[test]
 fn the_configured_user_is_required() {
     let origin = Origin::echoing();
     let command = Proxy::command().args(["--basic-auth", "carol:sec:ret"]);

@@ -39,6 +39,13 @@ enum Unserved {
     Gone,
 }
 
+impl Unserved {
+    /// Whether the client may not use the proxy, rather than cannot.
+    fn is_refusal(&self) -> bool {
+        matches!(self, Self::Unauthorized | Self::Fault(SocksFault::NoMethod))
+    }
+}
+
 impl From<SocksFault> for Unserved {
     fn from(fault: SocksFault) -> Self {
         Self::Fault(fault)
@@ -182,12 +189,15 @@ async fn refuse(
     let stall = generation.config.timeouts.stall;
     let is_gone = matches!(unserved, Unserved::Gone)
         || client.writer().write_all(&answer, stall).await.is_err();
+    let is_refused = unserved.is_refusal();
     let details = AccessDetails {
         answered_by: if is_gone { "" } else { "proxy" },
-        error: if is_gone {
-            "client_disconnected"
-        } else {
-            "http_request_error"
+        // As over HTTP, so that the same lines are found.
+        status: if is_refused { 407 } else { 0 },
+        error: match (is_gone, is_refused) {
+            (true, _) => "client_disconnected",
+            (false, true) => "http_request_denied",
+            (false, false) => "http_request_error",
         },
         ..AccessDetails::default()
     };
