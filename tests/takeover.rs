@@ -218,6 +218,30 @@ fn a_process_that_cannot_start_changes_nothing() {
 }
 
 #[test]
+fn a_second_process_is_refused_while_one_takes_over() {
+    let origin = Origin::answering(OK);
+    let succession = Succession::new();
+    let proxy = succession.command().start();
+    let mut first = UnixStream::connect(&succession.socket).expect("the proxy accepts");
+    first
+        .write_all(b"{\"version\":1,\"command\":\"take_over\"}\n")
+        .expect("it reads");
+    first.read_exact(&mut [0; 10]).expect("it answers");
+    let exit = succession.command().run();
+    assert_eq!(exit.code, Some(1), "{}", exit.stderr);
+    assert!(
+        exit.stderr.contains("another process is taking over now"),
+        "{}",
+        exit.stderr
+    );
+    drop(first);
+    proxy.wait_for_line("did not begin to serve: this process goes on");
+    let next = succession.command().start();
+    assert_eq!(proxy.wait().code, Some(0));
+    assert_eq!(next.get(&origin, "/").status(), 200);
+}
+
+#[test]
 fn a_process_that_ends_before_it_serves_changes_nothing() {
     let origin = Origin::answering(OK);
     let succession = Succession::new();

@@ -71,6 +71,9 @@ pub(super) struct Control {
     overview: Rc<Overview>,
     requests: mpsc::UnboundedSender<Request>,
     clients: Cell<usize>,
+    /// Clients that have been offered the sockets and have not said yet whether they serve: at most one, because several
+    /// that begin to serve would give the files and addresses away from under each other.
+    successors: Cell<usize>,
 }
 
 impl Control {
@@ -82,6 +85,7 @@ impl Control {
             overview,
             requests,
             clients: Cell::new(0),
+            successors: Cell::new(0),
         })
     }
 
@@ -204,6 +208,13 @@ impl Control {
     async fn hand_over(&self, client: &mut Client) -> io::Result<()> {
         let pid = client.stream.peer_cred().ok().and_then(|peer| peer.pid());
         let process = Process(pid);
+        if self.successors.get() > 0 {
+            let refusal = Refusal::of(
+                "another process is taking over now; try again once that one serves or has ended",
+            );
+            return client.send(&Answer::Failed(refusal)).await;
+        }
+        let _counted = Counted::new(&self.successors);
         let (send, mut offers) = mpsc::unbounded_channel();
         let _ = self.requests.send(Request::OfferSockets(send));
         let Some(sockets) = offers.recv().await else {
