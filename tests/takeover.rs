@@ -2,16 +2,17 @@
 
 use std::fs;
 use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixStream;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
 
 use rustix::process::Signal;
 
-use crate::support::{HANG, OK, Origin, Proxy, ProxyCommand, Scratch, get};
+use crate::support::{Client, HANG, OK, Origin, Proxy, ProxyCommand, Scratch, get};
 
 /// Proxies that follow one another at the same addresses.
 struct Succession {
@@ -52,6 +53,14 @@ impl Drop for Succession {
     fn drop(&mut self) {
         drop(fs::remove_file(&self.socket));
     }
+}
+
+/// A table for a listener on a Unix socket.
+fn unix(path: &Path, mode: &str) -> String {
+    format!(
+        "[[listeners]]\npath = {:?}\nmode = \"{mode}\"\n",
+        path.display().to_string()
+    )
 }
 
 /// What became of requests.
@@ -218,6 +227,52 @@ fn a_process_that_cannot_start_changes_nothing() {
 }
 
 #[test]
+fn a_process_that_cannot_bind_a_further_listener_removes_no_file() {
+    let origin = Origin::answering(OK);
+    let succession = Succession::new();
+    let (path, ports) = (
+        succession.scratch.path("l.sock"),
+        succession.scratch.path("ports"),
+    );
+    let command = || {
+        let port_file = ["--port-file".as_ref(), ports.as_os_str()];
+        succession
+            .command()
+            .args(port_file)
+            .config(&unix(&path, "0600"))
+    };
+    let proxy = command().start();
+    let written = fs::read_to_string(&ports).expect("the proxy writes its ports");
+    let busy = TcpListener::bind("127.0.0.1:0").expect("a port is free");
+    let port = busy.local_addr().expect("it is bound").port();
+    let further = format!("[[listeners]]\nhostname = \"127.0.0.1\"\nport = {port}\n");
+    let exit = command().config(&further).run();
+    assert_eq!(exit.code, Some(1), "{}", exit.stderr);
+    let mut client = Client::connect_unix(&path);
+    assert_eq!(client.ask(get(&origin, "/")).status(), 200);
+    assert_eq!(fs::read_to_string(&ports).ok(), Some(written.clone()));
+    let next = command().start();
+    drop(client);
+    assert_eq!(proxy.wait().code, Some(0));
+    assert_eq!(fs::read_to_string(&ports).ok(), Some(written));
+    next.signal(Signal::TERM);
+    assert_eq!(next.wait().code, Some(0));
+    assert!(!path.exists() && !ports.exists() && !succession.socket.exists());
+}
+
+#[test]
+fn a_unix_socket_gets_the_mode_of_the_new_configuration() {
+    let succession = Succession::new();
+    let path = succession.scratch.path("l.sock");
+    let mode = || fs::metadata(&path).map(|file| file.permissions().mode() & 0o777);
+    let command = |mode| succession.command().config(&unix(&path, mode));
+    let _old = command("0666").start();
+    assert_eq!(mode().ok(), Some(0o666));
+    let _new = command("0600").start();
+    assert_eq!(mode().ok(), Some(0o600));
+}
+
+#[test]
 fn a_second_process_is_refused_while_one_takes_over() {
     let origin = Origin::answering(OK);
     let succession = Succession::new();
@@ -239,6 +294,21 @@ fn a_second_process_is_refused_while_one_takes_over() {
     let next = succession.command().start();
     assert_eq!(proxy.wait().code, Some(0));
     assert_eq!(next.get(&origin, "/").status(), 200);
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn clients_of_the_control_socket_see_the_process_that_serves() {
+    let succession = Succession::new();
+    let served_by = || {
+        let client = UnixStream::connect(&succession.socket).expect("the proxy accepts");
+        let peer = rustix::net::sockopt::socket_peercred(&client).expect("it is a Unix socket");
+        peer.pid.as_raw_nonzero().get().cast_unsigned()
+    };
+    let old = succession.command().start();
+    assert_eq!(served_by(), old.id());
+    let new = succession.command().start();
+    assert_eq!(served_by(), new.id());
 }
 
 #[test]

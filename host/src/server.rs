@@ -205,12 +205,15 @@ pub fn run(
         Some(running) => takeover::take_sockets(running, &generation)?,
         None => (Passed::inherited(sockets.inherited, &generation)?, None),
     };
-    // That of a running proxy is written once it has left it.
+    // The files of a running proxy are written once it has left them.
     let pid_file = match &predecessor {
         Some(_) => None,
         None => pid_file(&generation.config)?,
     };
-    let listeners = Listeners::bind(&generation, &mut passed)?;
+    let mut listeners = Listeners::bind(&generation, &mut passed)?;
+    if predecessor.is_none() {
+        listeners.write_port_file(&generation)?;
+    }
     passed.report_unused();
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -250,7 +253,7 @@ pub fn run(
     server.pid_file = pid_file;
     if let Some(mut running) = predecessor {
         running.retire()?;
-        server.write_pid_file();
+        server.own_files();
     }
     tracing::info!("Started {} workers", server.workers);
     for address in &addresses {
@@ -554,9 +557,17 @@ impl Server {
         let _ = tokio::time::timeout(STOP_LIMIT, answered).await;
     }
 
-    /// Writes the pid file that the replaced process has left. A failure does not end this process, which serves already.
-    fn write_pid_file(&mut self) {
-        match pid_file(&self.generations.current().config) {
+    /// Makes the files that the replaced process has left this process's. A failure does not end this process, which
+    /// serves already.
+    fn own_files(&mut self) {
+        let generation = self.generations.current();
+        self.generations.listeners.own_files(&generation);
+        if let Some(control) = &mut self.control
+            && let Err(error) = control.own()
+        {
+            tracing::error!(%error, "clients of the control socket take this process for the replaced one");
+        }
+        match pid_file(&generation.config) {
             Ok(file) => self.pid_file = file,
             Err(error) => tracing::error!("{error}"),
         }

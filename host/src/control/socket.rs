@@ -42,7 +42,7 @@ pub(crate) struct ControlSocket {
     path: PathBuf,
     /// Device and inode.
     identity: (u64, u64),
-    /// Another process uses it from now on.
+    /// Another process uses it, and removes the file.
     is_left: bool,
 }
 
@@ -136,7 +136,8 @@ impl ControlSocket {
         })
     }
 
-    /// The socket at this path, which another process has opened and passed on.
+    /// The socket at this path, which another process has opened and passed on. The file is that process's until
+    /// [`own`](Self::own).
     ///
     /// # Errors
     /// There is no such file any more.
@@ -146,8 +147,18 @@ impl ControlSocket {
             listener,
             path: path.to_owned(),
             identity: (metadata.dev(), metadata.ino()),
-            is_left: false,
+            is_left: true,
         })
+    }
+
+    /// Makes the socket this process's, which removes the file at its end. Clients that connect from now on see this
+    /// process at the other end (SO_PEERCRED); before, they see the one that listened first.
+    ///
+    /// # Errors
+    /// The system's error; the file is this process's nevertheless.
+    pub(crate) fn own(&mut self) -> io::Result<()> {
+        self.is_left = false;
+        Ok(rustix::net::listen(&self.listener, BACKLOG)?)
     }
 
     /// Leaves the socket to the process that replaces this one: the file is not removed here.
@@ -359,6 +370,20 @@ mod tests {
         assert_eq!(fs::read_to_string(file).unwrap(), "content");
         let long = dir.path().join("x".repeat(200));
         assert!(refusal(&long).contains("107 bytes"));
+    }
+
+    #[test]
+    fn an_adopted_socket_is_removed_only_by_its_owner() {
+        let dir = Dir::new("control-adopted");
+        let path = dir.path().join("x.sock");
+        let running = ControlSocket::bind(&path).unwrap();
+        let adopt = || ControlSocket::adopt(running.listener().unwrap(), &path).unwrap();
+        drop(adopt());
+        assert!(path.exists());
+        let mut owned = adopt();
+        owned.own().unwrap();
+        drop(owned);
+        assert!(!path.exists());
     }
 
     #[test]

@@ -59,6 +59,14 @@ impl ServedSocket {
         })
     }
 
+    /// Makes a socket that the replaced process has left this process's.
+    ///
+    /// # Errors
+    /// See [`ControlSocket::own`].
+    pub(super) fn own(&mut self) -> io::Result<()> {
+        self.socket.own()
+    }
+
     /// Leaves the socket to that process. Clients that are connected are still served.
     pub(super) fn leave(self) {
         self.accepting.abort();

@@ -41,13 +41,11 @@ impl Listeners {
         let NewListeners { bound, per_worker } = listen(generation, &[], passed)?;
         let sockets = Sockets::new(generation.config.num_workers.get());
         sockets.add(per_worker);
-        let mut listeners = Self {
+        Ok(Self {
             sockets: Arc::new(sockets),
             bound: bound.into_iter().map(Arc::new).collect(),
             port_file: None,
-        };
-        listeners.write_port_file(generation)?;
-        Ok(listeners)
+        })
     }
 
     /// Makes this user the owner of the files that the listeners have created.
@@ -59,7 +57,11 @@ impl Listeners {
         sockets.try_for_each(|file| identity.own(file.path()))
     }
 
-    fn write_port_file(&mut self, generation: &Generation) -> Result<(), PortFileError> {
+    /// Writes the port file, if one is configured. It replaces that of another process.
+    ///
+    /// # Errors
+    /// It cannot be written.
+    pub(super) fn write_port_file(&mut self, generation: &Generation) -> Result<(), PortFileError> {
         let Some(path) = &generation.config.port_file else {
             return Ok(());
         };
@@ -99,6 +101,26 @@ impl Listeners {
             }
         }
         Ok(offered)
+    }
+
+    /// Makes what the replaced process has left this process's: the files of Unix sockets, which get their configured
+    /// permissions, and the port file.
+    #[cfg(unix)]
+    pub(super) fn own_files(&mut self, generation: &Generation) {
+        for bound in &self.bound {
+            let Some(file) = &bound.file else { continue };
+            file.own();
+            let mut parts = generation.listeners.iter();
+            if let Some(part) = parts.find(|part| part.id == bound.id)
+                && let Endpoint::Unix { mode, .. } = &part.config.endpoint
+            {
+                bound.set_mode(*mode);
+            }
+        }
+        // This process serves already.
+        if let Err(error) = self.write_port_file(generation) {
+            tracing::error!("{error}");
+        }
     }
 
     /// Leaves the files of Unix sockets to the process that replaces this one.

@@ -20,7 +20,7 @@ pub(super) struct SocketFile {
     /// Device and number of the file.
     #[cfg(unix)]
     identity: Option<(u64, u64)>,
-    /// Another process uses it from now on.
+    /// Another process uses it, and removes it.
     is_left: AtomicBool,
 }
 
@@ -64,13 +64,18 @@ impl SocketFile {
         Ok((socket, file))
     }
 
-    /// The file of a socket that another process has opened and passed on.
+    /// The file of a socket that another process has opened and passed on. It is that process's until [`own`](Self::own).
     pub(super) fn adopt(path: &Path) -> Self {
         Self {
             path: path.to_owned(),
             identity: identity(path),
-            is_left: AtomicBool::new(false),
+            is_left: AtomicBool::new(true),
         }
+    }
+
+    /// Makes the file this process's, which removes it at its end.
+    pub(super) fn own(&self) {
+        self.is_left.store(false, Ordering::Relaxed);
     }
 
     /// Leaves the file to the process that replaces this one: it is not removed here.
