@@ -312,6 +312,26 @@ fn clients_of_the_control_socket_see_the_process_that_serves() {
 }
 
 #[test]
+fn the_first_signal_to_a_replaced_process_closes_only_idle_connections() {
+    let (echo, origin) = (Origin::echoing(), Origin::answering(OK));
+    let succession = Succession::new();
+    let old = succession.command().start();
+    let mut tunnel = old.tunnel(&echo);
+    let mut idle = old.client();
+    assert_eq!(idle.ask(get(&origin, "/")).status(), 200);
+    let _new = succession.command().start();
+    old.wait_for_line("Still open: tunnel from ");
+    old.signal(Signal::TERM);
+    old.wait_for_line("SIGTERM: closing idle connections");
+    idle.read_to_end();
+    tunnel.send("twelve bytes");
+    assert_eq!(tunnel.read_exact(12), b"twelve bytes");
+    old.signal(Signal::TERM);
+    old.wait_for_line("second SIGTERM: aborting open exchanges");
+    assert_eq!(old.wait().code, Some(0));
+}
+
+#[test]
 fn a_process_that_ends_before_it_serves_changes_nothing() {
     let origin = Origin::answering(OK);
     let succession = Succession::new();

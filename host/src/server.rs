@@ -590,8 +590,7 @@ impl Server {
             &mut self.drain_reports,
             &self.notifier,
         );
-        let abort = || _ = stage.send_replace(ShutdownStage::Aborting);
-        drain.run(limit, requests, abort).await
+        drain.run(limit, requests, stage).await
     }
 
     /// Ends the plugins, unless a worker still uses them.

@@ -620,19 +620,23 @@ impl Worker {
         reports: UnboundedSender<DrainReport>,
     ) {
         // An error means that the server has ended, which is an order too.
-        let ordered = stage
+        let _ = stage
             .wait_for(|stage| *stage > ShutdownStage::Serving)
-            .await
-            .map_or(ShutdownStage::Draining, |stage| *stage);
+            .await;
         self.take_remaining();
         self.close_listeners();
         let oldest = self.context.in_flight.oldest(MAX_NAMED);
         self.report_in_flight(&reports, Some(oldest));
         self.context.drain();
-        if ordered >= ShutdownStage::Draining {
-            self.context.close_idle();
-        }
         self.learned.pool().clear();
+        let mut later = stage.clone();
+        let closing_idle = async {
+            let _ = later
+                .wait_for(|stage| *stage >= ShutdownStage::Draining)
+                .await;
+            self.context.close_idle();
+            pending().await
+        };
         let ended = async {
             let mut steps = 0;
             while self.context.connections() > 0 {
@@ -651,6 +655,7 @@ impl Worker {
         let has_stopped = tokio::select! {
             biased;
             stopped = stage.wait_for(|stage| *stage >= ShutdownStage::Aborting) => stopped.is_ok(),
+            () = closing_idle => false,
             () = ended => false,
         };
         if has_stopped {

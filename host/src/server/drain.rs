@@ -7,13 +7,13 @@
 use std::io;
 use std::time::Duration;
 
-use tokio::sync::mpsc::UnboundedReceiver;
+use tokio::sync::{mpsc::UnboundedReceiver, watch};
 use tokio::time::{self, Instant};
 
 use super::notify::Notifier;
 use super::requests::Requests;
 use crate::in_flight::{KindCounts, OpenExchange};
-use crate::worker::{DrainReport, MAX_NAMED};
+use crate::worker::{DrainReport, MAX_NAMED, ShutdownStage};
 use crate::worker_context::Tally;
 
 /// How long workers may take to abort the remaining exchanges.
@@ -73,18 +73,18 @@ impl<'a> Drain<'a> {
         }
     }
 
-    /// Waits until everything has ended, for at most `limit`, then calls `abort`, which tells the workers to cut off the
-    /// rest. The workers have been told to drain.
+    /// Waits until everything has ended, for at most `limit`, then tells the workers to cut off the rest. They have been
+    /// told to drain.
     pub(super) async fn run(
         mut self,
         limit: Duration,
         requests: &mut Requests,
-        abort: impl FnOnce(),
+        stage: &watch::Sender<ShutdownStage>,
     ) -> Drained {
         let began_at = Instant::now();
         let cut_short = tokio::select! {
             () = self.all_ended(limit) => None,
-            name = requests.next_end() => Some(CutShort::SecondRequest(name)),
+            name = end_at_once(requests, stage) => Some(CutShort::SecondRequest(name)),
             () = time::sleep(limit) => Some(CutShort::Timeout),
         };
         let Some(reason) = cut_short else {
@@ -101,7 +101,7 @@ impl<'a> Drain<'a> {
                 tracing::warn!("drain_timeout ({limit:?}) is over: aborting {left}");
             }
         }
-        abort();
+        stage.send_replace(ShutdownStage::Aborting);
         let is_stopped = time::timeout(STOP_LIMIT, self.ended()).await.is_ok();
         self.report_end(began_at.elapsed());
         if is_stopped {
@@ -210,6 +210,28 @@ impl<'a> Drain<'a> {
         } else {
             tracing::info!("Drained in {seconds:.1} s: nothing was in flight");
         }
+    }
+}
+
+/// Waits for the request to abort what is open, and returns its name. The drain of a replaced process was not requested
+/// from this process, so the first request only makes it close its idle connections. Cancel safe.
+async fn end_at_once(
+    requests: &mut Requests,
+    stage: &watch::Sender<ShutdownStage>,
+) -> &'static str {
+    loop {
+        let name = requests.next_end().await;
+        let is_first = stage.send_if_modified(|stage| {
+            let is_first = *stage == ShutdownStage::Retiring;
+            if is_first {
+                *stage = ShutdownStage::Draining;
+            }
+            is_first
+        });
+        if !is_first {
+            return name;
+        }
+        tracing::info!("{name}: closing idle connections; a second one aborts open exchanges");
     }
 }
 
