@@ -266,10 +266,11 @@ fn a_unix_socket_gets_the_mode_of_the_new_configuration() {
     let path = succession.scratch.path("l.sock");
     let mode = || fs::metadata(&path).map(|file| file.permissions().mode() & 0o777);
     let command = |mode| succession.command().config(&unix(&path, mode));
-    let _old = command("0666").start();
+    let old = command("0666").start();
     assert_eq!(mode().ok(), Some(0o666));
     let _new = command("0600").start();
     assert_eq!(mode().ok(), Some(0o600));
+    assert_eq!(old.wait().code, Some(0));
 }
 
 #[test]
@@ -309,6 +310,7 @@ fn clients_of_the_control_socket_see_the_process_that_serves() {
     assert_eq!(served_by(), old.id());
     let new = succession.command().start();
     assert_eq!(served_by(), new.id());
+    assert_eq!(old.wait().code, Some(0));
 }
 
 #[test]
