@@ -174,3 +174,35 @@ fn root_without_a_user_is_a_warning() {
         proxy.wait_for_line("running as root; set user in [server]");
     }
 }
+
+#[test]
+fn the_user_owns_what_it_opens_again_and_removes() {
+    if !is_root() {
+        return;
+    }
+    let scratch = Scratch::new();
+    // In a directory of root.
+    let dir = scratch.path("files");
+    fs::create_dir(&dir).unwrap();
+    let path = |name: &str| dir.join(name).display().to_string();
+    let (log, pid, control) = (path("p.log"), path("p.pid"), path("p.sock"));
+    let proxy = Proxy::command()
+        .args(["--pid-file", &pid])
+        .config(&format!(
+            "[access_log]\nfile = {log:?}\n{SETTING}control_socket = {control:?}\n"
+        ))
+        .start();
+    proxy.wait_for_line("user nobody cannot write in ");
+    let uid = nobody();
+    for file in [&log, &pid, &control] {
+        assert_eq!(
+            fs::metadata(file).map(|file| file.uid()).ok(),
+            Some(uid),
+            "{file}"
+        );
+    }
+    proxy.signal(Signal::TERM);
+    assert_eq!(proxy.wait().code, Some(0));
+    // It could not be removed, and names no process that does not exist any more.
+    assert_eq!(fs::read_to_string(&pid).ok().as_deref(), Some(""));
+}

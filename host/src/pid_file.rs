@@ -19,7 +19,7 @@ const MAX_LEN: u64 = 64;
 pub struct PidFile {
     path: PathBuf,
     /// Holds the lock.
-    _file: File,
+    file: File,
     /// Another process uses it from now on.
     is_left: bool,
 }
@@ -50,7 +50,7 @@ impl PidFile {
         })?;
         Ok(PidFile {
             path: path.to_owned(),
-            _file: file,
+            file,
             is_left: false,
         })
     }
@@ -68,8 +68,10 @@ impl Drop for PidFile {
         }
         let ours = process::id().to_string();
         if plain_file::read(&self.path, MAX_LEN).is_ok_and(|pid| pid == ours.as_bytes()) {
-            // If the file cannot be removed, it names a process that no longer exists, which is harmless.
-            let _ = fs::remove_file(&self.path);
+            // An empty file, where it cannot be removed, names no process that later has the same number.
+            if fs::remove_file(&self.path).is_err() {
+                let _ = self.file.set_len(0);
+            }
         }
     }
 }

@@ -19,6 +19,7 @@ mod listeners;
 mod notify;
 mod observe;
 mod overview;
+mod ownership;
 mod panics;
 mod port_file;
 mod reload;
@@ -289,12 +290,14 @@ fn drop_privileges(generation: &Generation, listeners: &Listeners) -> Result<(),
     let Some(identity) = &generation.identity else {
         return Ok(());
     };
+    ownership::give(&generation.config, identity);
     let assumed = listeners.give_to(identity).and_then(|()| identity.assume());
     assumed.map_err(|source| StartError::Identity {
         user: identity.shown().to_owned(),
         source,
     })?;
     tracing::info!("running as user {}", identity.shown());
+    ownership::report_directories(&generation.config, identity);
     Ok(())
 }
 
