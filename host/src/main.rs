@@ -291,14 +291,17 @@ fn in_one_line(text: &str) -> String {
         .map(str::trim)
         .collect();
     let what = what.join(" ");
-    let tip = text
+    // As a value, a flag would be the name of a file.
+    let mut tips = text
         .lines()
-        .find_map(|line| line.trim().strip_prefix("tip: "));
-    format!(
-        "{}; {}",
-        what.trim_start_matches("error: "),
-        tip.unwrap_or("see proxy --help")
-    )
+        .filter_map(|line| line.trim().strip_prefix("tip: "));
+    let tip = tips.find(|tip| !tip.contains(" as a value, use "));
+    let is_after_command = tip.is_none() && text.contains(" as a value, use ");
+    let remedy = match is_after_command {
+        true => "flags of the proxy go before the command, as in proxy --port 8080 check",
+        false => tip.unwrap_or("see proxy --help"),
+    };
+    format!("{}; {remedy}", what.trim_start_matches("error: "))
 }
 
 #[cfg(test)]
@@ -312,6 +315,14 @@ mod tests {
             Err(CliError::Clap(error)) => in_one_line(&error.to_string()),
             Err(CliError::Argument(error)) => error.to_string(),
         }
+    }
+
+    #[test]
+    fn flags_of_the_proxy_after_a_command_are_explained() {
+        assert_eq!(
+            refusal(&["check", "--port", "1"]),
+            "unexpected argument '--port' found; flags of the proxy go before the command, as in proxy --port 8080 check"
+        );
     }
 
     #[test]

@@ -265,3 +265,19 @@ fn the_settings_of_plugins_that_replace_flags_exist() {
     let exit = command.check();
     assert_eq!(exit.code, Some(0), "{exit:?}");
 }
+
+#[test]
+fn an_address_that_is_given_twice_is_one_listener() {
+    let hostnames = [
+        "--hostname",
+        "127.0.0.1",
+        "--hostnames",
+        "127.0.0.2",
+        "127.0.0.1",
+    ];
+    let exit = Proxy::bare()
+        .args(hostnames)
+        .args(["--port", "18010", "--ports", "18020", "-t"])
+        .run();
+    assert_eq!(exit.code, Some(0), "{}", exit.stderr);
+}

@@ -113,7 +113,7 @@ pub struct Flags {
     )]
     pub timeout: Option<String>,
 
-    /// Time for exchanges to end at the stop, then cut. Default: 30.
+    /// Time for open exchanges to end at shutdown. Default: 30.
     ///
     /// Seconds, or a duration such as 5m. Exchanges and tunnels that have not ended by then are cut off; 0 cuts them off
     /// at once.
@@ -227,7 +227,7 @@ pub struct Flags {
     #[arg(long, value_name = "FILE", help_heading = heading::PROCESS)]
     pub log_file: Option<PathBuf>,
 
-    /// Layout of log lines. Default: time, level, place, message.
+    /// Layout of log lines. Default: time, level, process, place, message.
     ///
     /// json, or a format of Python's logging such as "%(levelname)s %(message)s".
     #[arg(long, value_name = "FORMAT", value_parser = checked::<LogFormat>, help_heading = heading::PROCESS)]

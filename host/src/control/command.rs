@@ -292,7 +292,7 @@ fn find_any() -> Result<ControlClient, CommandError> {
     match (running.pop(), &running[..]) {
         (Some(only), []) => Ok(only),
         (None, _) => Err(CommandError::Unreachable(format!(
-            "no proxy is running: no control socket in {}; {ELSEWHERE}",
+            "no proxy is running with a control socket in {}; {ELSEWHERE}",
             listed(&dirs)
         ))),
         (Some(last), others) => {

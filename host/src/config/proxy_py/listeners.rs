@@ -59,7 +59,15 @@ impl Flags {
             .into_iter()
             .chain(more);
         let mut tables = Vec::new();
+        let default = Settings::default().hostname.0;
+        let mut known: Vec<&str> = Vec::new();
         for (hostname_flag, hostname) in hostnames {
+            // proxy.py listens once at an address that is given twice, or that is the default.
+            let shown = hostname.map_or(&*default, |hostname| hostname.as_str());
+            if known.contains(&shown) {
+                continue;
+            }
+            known.push(shown);
             for (port_flag, port) in &ports {
                 let mut table = Table::new();
                 if let Some(hostname) = hostname {
