@@ -256,15 +256,16 @@ pub fn run(
         running.retire()?;
         server.own_files();
     }
-    tracing::info!("Started {} workers", server.workers);
-    for address in &addresses {
-        tracing::info!("Started server on {address}");
-    }
+    // Its warnings come first: who waits for the last line of the start has seen them.
     banner::show(
         &server.generations.current(),
         &server.generations.listeners.bound(),
         &server.log,
     );
+    tracing::info!("Started {} workers", server.workers);
+    for address in &addresses {
+        tracing::info!("Started server on {address}");
+    }
     server.notify_ready();
     let outcome = runtime.block_on(server.serve(&mut requests));
     let outcome = outcome.map(|successor| {
