@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -427,7 +428,6 @@ fn paths_in(files: &[PathBuf]) -> BTreeMap<String, usize> {
 /// requests, and how many requests there were.
 fn rotate_under_load(access_file: Option<&str>) -> (Scratch, Vec<PathBuf>, usize) {
     const CLIENTS: usize = 4;
-    const REQUESTS: usize = 400;
     const ROTATIONS: usize = 10;
     let configured = Configured::new("");
     let origin = Origin::answering(OK);
@@ -445,16 +445,22 @@ fn rotate_under_load(access_file: Option<&str>) -> (Scratch, Vec<PathBuf>, usize
     configured.reload(&proxy, &toml);
     wait_for_text(&log, "generation 2 is active");
     let mut files = Vec::new();
+    let (sent, is_over) = (AtomicUsize::new(0), AtomicBool::new(false));
     thread::scope(|scope| {
-        for number in 0..CLIENTS {
-            let (proxy, origin) = (&proxy, &origin);
+        for _ in 0..CLIENTS {
+            let (proxy, origin, sent, is_over) = (&proxy, &origin, &sent, &is_over);
             scope.spawn(move || {
                 let mut client = proxy.client();
-                for request in 0..REQUESTS {
-                    client.ask(get(origin, &format!("/{number}-{request}")));
+                let mut is_last = false;
+                while !is_last {
+                    // The last one is in the last file.
+                    is_last = is_over.load(Ordering::Relaxed);
+                    let number = sent.fetch_add(1, Ordering::Relaxed);
+                    client.ask(get(origin, &format!("/{number}")));
                 }
             });
         }
+        wait_for_text(logs.last().expect("there is one"), " - GET ");
         for rotation in 0..ROTATIONS {
             for file in &logs {
                 let rotated = file.with_extension(format!("{rotation}"));
@@ -469,11 +475,12 @@ fn rotate_under_load(access_file: Option<&str>) -> (Scratch, Vec<PathBuf>, usize
                 }
             }
         }
+        is_over.store(true, Ordering::Relaxed);
     });
     proxy.signal(Signal::TERM);
     proxy.wait();
     files.extend(logs);
-    (configured.scratch, files, CLIENTS * REQUESTS)
+    (configured.scratch, files, sent.into_inner())
 }
 
 #[test]
