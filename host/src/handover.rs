@@ -242,14 +242,19 @@ mod tests {
         (client, accepted.unwrap())
     }
 
+    /// A new connection that worker 0 has accepted, and given to worker 1.
+    fn given(handover: &Handover, sockets: &Sockets, address: SocketAddr) -> TcpStream {
+        let (client, accepted) = accepted(sockets, address);
+        let counted = handover.loads().count(1);
+        handover.give(counted, accepted, 0).unwrap();
+        client
+    }
+
     #[test]
     fn a_given_connection_is_for_that_worker_and_counted() {
         let (sockets, addresses) = sockets();
         let handover = Handover::new(Arc::clone(&sockets), 0);
-        let (_client, accepted) = accepted(&sockets, addresses[0]);
-        handover
-            .give(handover.loads().count(1), accepted, 0)
-            .unwrap();
+        let _client = given(&handover, &sockets, addresses[0]);
         assert_eq!(handover.loads().of(1), 1);
         assert!(!has_next(&handover, 0));
         assert!(has_next(&handover, 1));
@@ -260,10 +265,7 @@ mod tests {
     fn what_was_given_to_a_stuck_worker_is_taken_by_others() {
         let (sockets, addresses) = sockets();
         let handover = Handover::new(Arc::clone(&sockets), 0);
-        let (_client, accepted) = accepted(&sockets, addresses[0]);
-        handover
-            .give(handover.loads().count(1), accepted, 0)
-            .unwrap();
+        let _client = given(&handover, &sockets, addresses[0]);
         handover.relieve(&[1]);
         assert_eq!(handover.loads().of(1), 0);
         assert!(has_next(&handover, 0));
@@ -274,10 +276,7 @@ mod tests {
         let (sockets, addresses) = sockets();
         let handover = Handover::new(Arc::clone(&sockets), 0);
         for _ in 0..MAX_GIVEN {
-            let (_client, accepted) = accepted(&sockets, addresses[0]);
-            handover
-                .give(handover.loads().count(1), accepted, 0)
-                .unwrap();
+            let _client = given(&handover, &sockets, addresses[0]);
         }
         let (_client, next) = accepted(&sockets, addresses[0]);
         let next = handover
@@ -304,10 +303,7 @@ mod tests {
     fn what_waits_at_the_beginning_of_a_drain_is_left_to_the_workers() {
         let (sockets, addresses) = sockets();
         let handover = Handover::new(Arc::clone(&sockets), 0);
-        let (_given, accepted) = accepted(&sockets, addresses[0]);
-        handover
-            .give(handover.loads().count(1), accepted, 0)
-            .unwrap();
+        let _given = given(&handover, &sockets, addresses[0]);
         let _of_a_stuck_worker = connect(addresses[0]);
         handover.relieve(&[0]);
         handover.close();

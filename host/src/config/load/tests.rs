@@ -1,3 +1,5 @@
+//! What flags, variables and files mean together, and how their errors read.
+
 use std::fs;
 
 use super::*;

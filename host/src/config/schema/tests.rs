@@ -1,3 +1,5 @@
+//! The schema describes all settings, and agrees with what is read.
+
 use super::*;
 
 fn property<'s>(schema: &'s Value, path: &str) -> &'s Value {

@@ -237,24 +237,11 @@ fn push_field(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::time::Duration;
 
     fn record() -> AccessRecord<'static> {
         AccessRecord {
-            client: "[::1]:49911".parse().unwrap(),
-            method: "GET",
-            is_web: false,
-            upstream: Some(("google.com", 80)),
             path: b"/\"quoted\"",
-            status: Some(200),
-            reason: b"OK",
-            response_bytes: 556,
-            elapsed: Duration::from_micros(12_345),
-            note: None,
-            asked: None,
-            user: "",
-            fields: &[],
-            details: None,
+            ..AccessRecord::sample()
         }
     }
 

@@ -145,29 +145,10 @@ mod tests {
         String::from_utf8(line).unwrap()
     }
 
-    fn record() -> AccessRecord<'static> {
-        AccessRecord {
-            client: "[::1]:49911".parse().unwrap(),
-            method: "GET",
-            is_web: false,
-            upstream: Some(("google.com", 80)),
-            path: b"/path?q",
-            status: Some(200),
-            reason: b"OK",
-            response_bytes: 556,
-            elapsed: Duration::from_micros(12_345),
-            note: None,
-            asked: None,
-            user: "",
-            fields: &[],
-            details: None,
-        }
-    }
-
     #[test]
     fn shows_client_request_upstream_and_response() {
         assert_eq!(
-            line(&record()),
+            line(&AccessRecord::sample()),
             "::1:49911 - GET google.com:80/path?q - 200 OK - 556 bytes - 12.34 ms"
         );
     }
@@ -178,7 +159,7 @@ mod tests {
             method: "CONNECT",
             upstream: Some(("google.com", 443)),
             elapsed: Duration::from_millis(7),
-            ..record()
+            ..AccessRecord::sample()
         };
         assert_eq!(
             line(&tunnel),
@@ -193,7 +174,7 @@ mod tests {
             upstream: None,
             status: Some(403),
             reason: b"Forbidden",
-            ..record()
+            ..AccessRecord::sample()
         };
         assert_eq!(
             line(&refused),
@@ -209,7 +190,7 @@ mod tests {
             status: None,
             response_bytes: 0,
             elapsed: Duration::ZERO,
-            ..record()
+            ..AccessRecord::sample()
         };
         assert_eq!(
             line(&nothing),
@@ -227,7 +208,7 @@ mod tests {
             path: b"/a\r\nb\x1b",
             note: Some("answered 418 by FilterByUpstreamHost"),
             fields: &fields,
-            ..record()
+            ..AccessRecord::sample()
         };
         assert_eq!(
             line(&noted),
@@ -245,7 +226,7 @@ mod tests {
             note: Some("answered 407, http_request_denied"),
             asked: Some(("google.com", 80)),
             user: "marianne",
-            ..record()
+            ..AccessRecord::sample()
         };
         assert_eq!(
             line(&refused),
@@ -265,7 +246,7 @@ mod tests {
             asked: Some(("c d", 2)),
             user: "a - user b",
             fields: &fields,
-            ..record()
+            ..AccessRecord::sample()
         };
         assert_eq!(
             line(&forged),
@@ -289,7 +270,7 @@ mod tests {
             let answered = AccessRecord {
                 status: Some(status),
                 reason: reason.as_bytes(),
-                ..record()
+                ..AccessRecord::sample()
             };
             let line = line(&answered);
             assert!(line.contains(&format!(" - {shown} - 556 ")), "{line}");

@@ -152,3 +152,26 @@ impl AccessNeeds {
         }
     }
 }
+
+#[cfg(test)]
+impl AccessRecord<'static> {
+    /// An ordinary exchange.
+    pub(super) fn sample() -> Self {
+        Self {
+            client: ([0, 0, 0, 0, 0, 0, 0, 1], 49911).into(),
+            method: "GET",
+            is_web: false,
+            upstream: Some(("google.com", 80)),
+            path: b"/path?q",
+            status: Some(200),
+            reason: b"OK",
+            response_bytes: 556,
+            elapsed: Duration::from_micros(12_345),
+            note: None,
+            asked: None,
+            user: "",
+            fields: &[],
+            details: None,
+        }
+    }
+}

@@ -221,7 +221,6 @@ mod tests {
     use crate::config::AccessFormat;
     use crate::telemetry::access::layout::AccessLayout;
     use crate::telemetry::line::Layout;
-    use std::time::Duration;
 
     fn details() -> AccessDetails<'static> {
         AccessDetails {
@@ -244,20 +243,9 @@ mod tests {
 
     fn record<'a>(details: &'a AccessDetails<'a>) -> AccessRecord<'a> {
         AccessRecord {
-            client: "[::1]:49911".parse().unwrap(),
-            method: "GET",
-            is_web: false,
             upstream: Some(("example.com", 80)),
-            path: b"/path?q",
-            status: Some(200),
-            reason: b"OK",
-            response_bytes: 556,
-            elapsed: Duration::from_micros(12_345),
-            note: None,
-            asked: None,
-            user: "",
-            fields: &[],
             details: Some(details),
+            ..AccessRecord::sample()
         }
     }
 
