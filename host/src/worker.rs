@@ -4,6 +4,8 @@
 //! batch. What workers share is immutable (a `Generation`) or rarely written: certificates, facts learned about hosts,
 //! and the machine's files about names. Only the counters of connections and exchanges are written by all workers.
 //!
+//! `accept` has how it accepts connections and gives some away, `given` how it takes those of others, `drain` how it ends.
+//!
 //! A panic in the task of a connection loses that connection only. A panic in an essential task, such as the one that
 //! accepts connections, ends the run of the worker: open connections are aborted and counted, and the worker can be
 //! restarted with the same listeners.
@@ -13,48 +15,35 @@
 //! another one has the id of its listener, by which its `Current` is found. `begin` finds the kind and the other settings
 //! of the listener in `current.get().listener().config`.
 
+mod accept;
+mod drain;
+mod given;
+
 use std::any::Any;
 use std::cell::{Cell, RefCell};
-use std::future::{pending, poll_fn};
+use std::future::pending;
 use std::io;
-use std::net::SocketAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::rc::Rc;
 use std::sync::{Arc, mpsc};
-use std::task::{Context, Poll};
-use std::time::Duration;
 
-use tokio::net::TcpStream;
 use tokio::sync::mpsc::UnboundedSender;
 use tokio::sync::watch;
 use tokio::task::{AbortHandle, JoinSet};
 
-use crate::balance::{Balancer, Counted};
-use crate::connection;
+use crate::balance::Balancer;
 use crate::generation::{Current, Generation, WorkerGeneration, WorkerParts};
 use crate::handover::Handover;
 use crate::held;
-use crate::in_flight::{KindCounts, OpenExchange};
-use crate::listener::{Accepted, AsyncListener, ListenerId, Sockets};
-use crate::open_files;
+use crate::in_flight::KindCounts;
+use crate::listener::{AsyncListener, ListenerId, Sockets};
 use crate::plugins::call::Visible;
 use crate::plugins::marks::Role;
 use crate::plugins::statistics;
 use crate::telemetry::{self, LogSink};
-use crate::upstream::{Connector, Learned, pressure};
+use crate::upstream::{Connector, Learned};
 use crate::worker_context::{AbortReason, Tally, WorkerContext};
-
-/// The number of long exchanges that a draining worker names.
-pub(crate) const MAX_NAMED: usize = 10;
-
-/// How often a draining worker looks whether everything has ended.
-const DRAIN_STEP: Duration = Duration::from_millis(20);
-
-/// The number of such steps between two reports.
-const STEPS_PER_REPORT: u32 = 25;
-
-/// How long a worker stops accepting when the process runs out of descriptors or memory.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+pub(crate) use drain::{DrainReport, MAX_NAMED};
 
 /// The maximum number of threads per worker for the proxy's blocking work, such as long content codings and the system
 /// resolver; further work waits. Plugins have threads of their own.
@@ -135,16 +124,6 @@ pub(crate) struct Switched {
 pub(crate) struct Heartbeat {
     pub(crate) questions: watch::Receiver<u64>,
     pub(crate) answer: UnboundedSender<(usize, u64)>,
-}
-
-/// What a draining worker has in flight.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct DrainReport {
-    /// The number of the worker.
-    pub(crate) worker: usize,
-    pub(crate) in_flight: KindCounts,
-    /// In its first report, the oldest exchanges that end only if a peer ends them, at most [`MAX_NAMED`].
-    pub(crate) oldest: Option<Vec<OpenExchange>>,
 }
 
 /// What a worker reports about itself on request.
@@ -419,264 +398,6 @@ impl Worker {
             let _ = report_to.send(report);
         }
     }
-
-    /// Accepts on the listeners on which it does not yet.
-    fn open_listeners(
-        self: &Rc<Self>,
-        start: &WorkerStart,
-        tasks: &mut JoinSet<()>,
-    ) -> io::Result<()> {
-        let mut opened = self.listeners.borrow_mut();
-        let new = opened.iter().filter(|known| known.accepting.is_empty());
-        let new: Vec<ListenerId> = new.map(|known| known.id).collect();
-        if new.is_empty() {
-            return Ok(());
-        }
-        for listener in self.sockets.of(self.number)? {
-            let Some(open) = opened
-                .iter_mut()
-                .find(|open| open.id == listener.id && new.contains(&open.id))
-            else {
-                continue;
-            };
-            let (id, current, stage) = (open.id, Rc::clone(&open.current), start.stage.clone());
-            let socket = Rc::new(RefCell::new(Some(listener.into_async()?)));
-            let accept = Rc::clone(self).accept(Rc::clone(&socket), id, current, stage);
-            let task = tasks.spawn_local(accept);
-            open.accepting.push(Accepting { socket, task });
-        }
-        Ok(())
-    }
-
-    async fn accept(
-        self: Rc<Self>,
-        listener: Rc<RefCell<Option<AsyncListener>>>,
-        id: ListenerId,
-        current: Rc<Current>,
-        mut stage: watch::Receiver<ShutdownStage>,
-    ) {
-        let mut has_asked = false;
-        loop {
-            let accepted = tokio::select! {
-                biased;
-                _ = stage.wait_for(|stage| *stage > ShutdownStage::Serving) => return,
-                accepted = poll_fn(|cx| poll_accept(&listener, cx)) => accepted,
-            };
-            match accepted {
-                Ok((socket, client)) => {
-                    has_asked = false;
-                    self.begin_or_give(socket, client, id, &current);
-                }
-                Err(error) if is_about_one_connection(&error) => {}
-                Err(error)
-                    if open_files::is_out_of_descriptors(&error)
-                        && self.learned.pool().close_idle(pressure::RELIEF) > 0 => {}
-                Err(error) if open_files::is_out_of_descriptors(&error) && !has_asked => {
-                    has_asked = true;
-                    pressure::request(pressure::RELIEF);
-                    tokio::time::sleep(ACCEPT_PAUSE).await;
-                }
-                Err(error) => {
-                    has_asked = false;
-                    tracing::warn!(%error, "cannot accept connections: retrying");
-                    tokio::time::sleep(ACCEPT_PAUSE).await;
-                }
-            }
-        }
-    }
-
-    /// Serves a connection, or gives it to a worker that has fewer.
-    fn begin_or_give(
-        &self,
-        socket: TcpStream,
-        client: SocketAddr,
-        listener: ListenerId,
-        current: &Rc<Current>,
-    ) {
-        let now = self.context.deadlines.now();
-        let other = self.others.as_ref().and_then(|(handover, balancer)| {
-            balancer
-                .other_worker(now)
-                .map(|counted| (handover, counted))
-        });
-        let Some((handover, counted)) = other else {
-            return self.begin(socket, client, current, None);
-        };
-        // Leaves this worker's event loop.
-        let socket = match socket.into_std() {
-            Ok(socket) => socket,
-            Err(error) => {
-                return tracing::warn!(%error, %client, "cannot give a connection to another worker");
-            }
-        };
-        let accepted = Accepted {
-            socket,
-            client,
-            listener,
-        };
-        if let Err(accepted) = handover.give(counted, accepted, self.generation.get()) {
-            self.adopt(accepted, current, None);
-        }
-    }
-
-    /// Serves connections of stuck workers, and those that other workers give to this one.
-    async fn take_over(
-        self: Rc<Self>,
-        handover: &Handover,
-        number: usize,
-        mut stage: watch::Receiver<ShutdownStage>,
-    ) {
-        loop {
-            let (accepted, counted) = tokio::select! {
-                biased;
-                _ = stage.wait_for(|stage| *stage > ShutdownStage::Serving) => return,
-                accepted = handover.next(number) => accepted,
-            };
-            self.take(accepted, counted);
-            // One at a time, so that other workers get some.
-            tokio::task::yield_now().await;
-        }
-    }
-
-    /// Accepts nothing more. Once all workers have done so, the kernel refuses connections, and another process may listen.
-    fn close_listeners(&self) {
-        let listeners = self.listeners.borrow();
-        for accepting in listeners.iter().flat_map(|open| &open.accepting) {
-            drop(accepting.socket.take());
-        }
-    }
-
-    /// Serves the connections that wait for this worker; none are added any more.
-    fn take_remaining(&self) {
-        let Some((handover, _)) = &self.others else {
-            return;
-        };
-        while let Some((accepted, counted)) = handover.take(self.number) {
-            self.take(accepted, counted);
-        }
-    }
-
-    /// From now on, only workers that use this generation give connections to this one, as they have the same listeners.
-    /// Serves what was given before.
-    fn take_given(&self, generation: u64) {
-        let Some((handover, _)) = &self.others else {
-            return;
-        };
-        for (accepted, counted) in handover.switch(self.number, generation) {
-            self.take(accepted, Some(counted));
-        }
-    }
-
-    /// Serves a connection that another worker has accepted, or the watchdog.
-    fn take(&self, accepted: Accepted, counted: Option<Counted>) {
-        // None if the listener was removed meanwhile.
-        if let Some(current) = self.current_of(accepted.listener) {
-            self.adopt(accepted, &current, counted);
-        }
-    }
-
-    /// The current generation of a listener's connections; `None` if the listener was removed.
-    fn current_of(&self, listener: ListenerId) -> Option<Rc<Current>> {
-        let listeners = self.listeners.borrow();
-        let mut open = listeners.iter();
-        let found = open.find(|open| open.id == listener)?;
-        Some(Rc::clone(&found.current))
-    }
-
-    /// Serves a connection that was accepted elsewhere than on the runtime of this worker.
-    fn adopt(&self, accepted: Accepted, current: &Rc<Current>, counted: Option<Counted>) {
-        let client = accepted.client;
-        match TcpStream::from_std(accepted.socket) {
-            Ok(socket) => self.begin(socket, client, current, counted),
-            Err(error) => tracing::warn!(%error, %client, "cannot serve an accepted connection"),
-        }
-    }
-
-    /// Serves a connection, which may be `counted` as one of this worker already.
-    fn begin(
-        &self,
-        socket: TcpStream,
-        client: SocketAddr,
-        current: &Rc<Current>,
-        counted: Option<Counted>,
-    ) {
-        let generation = current.get();
-        let config = &generation.config;
-        let limit = config.limits.max_connections;
-        if limit > 0 && self.context.connections() >= limit.div_ceil(config.num_workers.get()) {
-            tracing::warn!(%client, limit, "too many connections: closing a new one");
-            return;
-        }
-        let number = open_files::number_of(&socket);
-        self.learned.pool().report_descriptor(number);
-        let open_connection = self.context.open_connection(counted);
-        connection::begin(socket, client, current, open_connection);
-    }
-
-    /// Waits for the order to drain, and then for the connections to end, or for the order to abort them.
-    async fn drained(
-        &self,
-        mut stage: watch::Receiver<ShutdownStage>,
-        reports: UnboundedSender<DrainReport>,
-    ) {
-        // An error means that the server has ended, which is an order too.
-        let _ = stage
-            .wait_for(|stage| *stage > ShutdownStage::Serving)
-            .await;
-        self.take_remaining();
-        self.close_listeners();
-        let oldest = self.context.in_flight.oldest(MAX_NAMED);
-        self.report_in_flight(&reports, Some(oldest));
-        self.context.drain();
-        self.learned.pool().clear();
-        let mut later = stage.clone();
-        let closing_idle = async {
-            let _ = later
-                .wait_for(|stage| *stage >= ShutdownStage::Draining)
-                .await;
-            self.context.close_idle();
-            pending().await
-        };
-        let ended = async {
-            let mut steps = 0;
-            while self.context.connections() > 0 {
-                // What remains after some time, such as tunnels, is not woken in vain all the time.
-                if steps < STEPS_PER_REPORT || steps % STEPS_PER_REPORT == 0 {
-                    self.context.deadlines.wake_all();
-                }
-                tokio::time::sleep(DRAIN_STEP).await;
-                steps += 1;
-                if steps % STEPS_PER_REPORT == 0 {
-                    self.report_in_flight(&reports, None);
-                }
-            }
-            self.report_in_flight(&reports, None);
-        };
-        let has_stopped = tokio::select! {
-            biased;
-            stopped = stage.wait_for(|stage| *stage >= ShutdownStage::Aborting) => stopped.is_ok(),
-            () = closing_idle => false,
-            () = ended => false,
-        };
-        if has_stopped {
-            self.context.abort(AbortReason::Shutdown);
-        }
-    }
-}
-
-impl Worker {
-    fn report_in_flight(
-        &self,
-        reports: &UnboundedSender<DrainReport>,
-        oldest: Option<Vec<OpenExchange>>,
-    ) {
-        // The server may have ended.
-        let _ = reports.send(DrainReport {
-            worker: self.number,
-            in_flight: self.context.in_flight.open(),
-            oldest,
-        });
-    }
 }
 
 /// What the listeners of a worker share in this generation.
@@ -704,17 +425,6 @@ fn parts(
     })
 }
 
-/// The next connection of a listener; pending forever once it is removed.
-fn poll_accept(
-    listener: &RefCell<Option<AsyncListener>>,
-    cx: &mut Context<'_>,
-) -> Poll<io::Result<(TcpStream, SocketAddr)>> {
-    match &*listener.borrow() {
-        Some(listener) => listener.poll_accept(cx),
-        None => Poll::Pending,
-    }
-}
-
 fn report_switched(
     switched: &UnboundedSender<Switched>,
     worker: usize,
@@ -727,15 +437,6 @@ fn report_switched(
         generation,
         problem,
     });
-}
-
-/// Whether an error of accept(2) concerns only the connection.
-fn is_about_one_connection(error: &io::Error) -> bool {
-    use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset, Interrupted};
-    matches!(
-        error.kind(),
-        ConnectionAborted | ConnectionRefused | ConnectionReset | Interrupted
-    )
 }
 
 #[cfg(test)]
