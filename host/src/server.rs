@@ -33,6 +33,8 @@ mod takeover;
 
 use std::io;
 use std::net::SocketAddr;
+#[cfg(unix)]
+use std::os::unix::net::UnixListener;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::thread;
@@ -43,6 +45,8 @@ use tokio::sync::{mpsc, watch};
 use crate::config::{Config, ConfigErrors};
 #[cfg(unix)]
 use crate::control::socket::{ControlSocket, ControlSocketError};
+#[cfg(unix)]
+use crate::control::takeover::Predecessor;
 use crate::control::takeover::TakeoverError;
 use crate::generation::{self, Generation, Problems};
 use crate::handover::Handover;
@@ -222,18 +226,12 @@ pub fn run(
         .map_err(StartError::Worker)?;
     // Removed at the end of the drain and of the plugins, so that `proxy status` shows both.
     #[cfg(unix)]
-    let socket = {
-        let taken_over = predecessor
-            .as_ref()
-            .and_then(|running| takeover::control_socket(control, running, &generation.config));
-        match taken_over {
-            Some(socket) => Some(socket.map_err(StartError::Worker)?),
-            None => {
-                let port = listeners.first_port();
-                ControlSocket::open(&generation.config.server.control_socket, port)?
-            }
-        }
-    };
+    let socket = control_socket(
+        control,
+        predecessor.as_ref(),
+        &listeners,
+        &generation.config,
+    )?;
     drop_privileges(&generation, &listeners)?;
     let mut server = Server::start(generation, source, listeners, log, notifier)?;
     let (commands, received) = mpsc::unbounded_channel();
@@ -242,12 +240,10 @@ pub fn run(
         let _context = runtime.enter();
         Requests::listen(received).map_err(StartError::Worker)?
     };
-    let addresses = server.generations.listeners.shown();
-    server.overview.set_listeners(&addresses);
     #[cfg(unix)]
     if let Some(socket) = socket {
-        server.overview.set_control_socket(socket.path());
         let control = Control::new(Rc::clone(&server.overview), commands.clone());
+        server.overview.set_control_socket(socket.path());
         let serving = runtime.block_on(async { control.serve(socket) });
         server.control = Some(serving.map_err(StartError::Worker)?);
     }
@@ -256,17 +252,7 @@ pub fn run(
         running.retire()?;
         server.own_files();
     }
-    // Its warnings come first: who waits for the last line of the start has seen them.
-    banner::show(
-        &server.generations.current(),
-        &server.generations.listeners.bound(),
-        &server.log,
-    );
-    tracing::info!("Started {} workers", server.workers);
-    for address in &addresses {
-        tracing::info!("Started server on {address}");
-    }
-    server.notify_ready();
+    server.report_start();
     let outcome = runtime.block_on(server.serve(&mut requests));
     let outcome = outcome.map(|successor| {
         if let Some(successor) = successor {
@@ -284,6 +270,23 @@ pub fn run(
 /// Writes the pid file, if one is configured.
 fn pid_file(config: &Config) -> Result<Option<PidFile>, PidFileError> {
     config.pid_file.as_deref().map(PidFile::create).transpose()
+}
+
+/// The control socket: that of the running proxy, if this one takes over and has it at the same path, or a new one.
+#[cfg(unix)]
+fn control_socket(
+    passed: Option<UnixListener>,
+    predecessor: Option<&Predecessor>,
+    listeners: &Listeners,
+    config: &Config,
+) -> Result<Option<ControlSocket>, StartError> {
+    match predecessor.and_then(|running| takeover::control_socket(passed, running, config)) {
+        Some(socket) => socket.map(Some).map_err(StartError::Worker),
+        None => {
+            let port = listeners.first_port();
+            Ok(ControlSocket::open(&config.server.control_socket, port)?)
+        }
+    }
 }
 
 /// Becomes the configured user, now that everything that may need root is bound and read.
@@ -479,6 +482,23 @@ impl Server {
                 }
             }
         }
+    }
+
+    /// Tells the operator and the service manager that the proxy serves.
+    fn report_start(&self) {
+        // Its warnings come first: who waits for the last line of the start has seen them.
+        banner::show(
+            &self.generations.current(),
+            &self.generations.listeners.bound(),
+            &self.log,
+        );
+        tracing::info!("Started {} workers", self.workers);
+        let addresses = self.generations.listeners.shown();
+        for address in &addresses {
+            tracing::info!("Started server on {address}");
+        }
+        self.overview.set_listeners(&addresses);
+        self.notify_ready();
     }
 
     /// Notifies the service manager that the proxy serves.
